@@ -1,0 +1,124 @@
+"""Files that appear under their name only when whole, and stay after a power cut.
+
+Everything is written beside its final name (`.tmp-*`), fsynced, renamed, and the parent fsynced.
+A leftover `.tmp-*` is an orphan: whoever owns the folder removes it at the next start.
+"""
+
+import json
+import os
+import shutil
+import signal
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from distributed_downloader.errors import StorageError
+
+ORPHAN_PREFIX = ".tmp-"
+
+
+def crash_point(name: str) -> None:
+    """Die here, as by kill -9, if DOWNLOADER_CRASH_AT says so (tests cut the commits there)."""
+    if os.environ.get("DOWNLOADER_CRASH_AT") == name:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fsync_path(path: Path) -> None:
+    """Flush a file's, or a folder's, entries to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{ORPHAN_PREFIX}{uuid.uuid4().hex}-{path.name}")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a path to write to; it gets its name when the block ends well, else it is removed.
+
+    Raises StorageError, naming the folder, when the disk does not take it.
+    """
+    beside = _beside(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield beside
+        fsync_path(beside)
+        beside.replace(path)
+        fsync_path(path.parent)
+    except OSError as error:
+        raise _storage_error(path, error) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield a folder to fill; it gets its name, with its files fsynced, when the block ends well.
+
+    The name must be free: a commit is never written over. Raises StorageError as `whole_file`.
+    """
+    beside = _beside(path)
+    try:
+        beside.mkdir(parents=True)
+        yield beside
+        for file in beside.iterdir():
+            fsync_path(file)
+        fsync_path(beside)
+        beside.rename(path)
+        fsync_path(path.parent)
+    except OSError as error:
+        raise _storage_error(path, error) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _storage_error(path: Path, error: OSError) -> StorageError:
+    return StorageError(
+        f"Cannot write {path}: {error.strerror or error}. "
+        "Make room (or mend the file system) and run the same command again: nothing is lost."
+    )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace the file by this text, durably."""
+    with whole_file(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace the file by this value as JSON, durably."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file, or None if there is no such file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+def write_parquet(path: Path, table: pl.DataFrame | pl.LazyFrame) -> None:
+    """Replace the file by this table, durably; a LazyFrame is streamed."""
+    with whole_file(path) as beside:
+        if isinstance(table, pl.LazyFrame):
+            table.sink_parquet(beside)
+        else:
+            table.write_parquet(beside)
+
+
+def remove_orphans(folder: Path) -> None:
+    """Remove what writers that died left beside the files of this folder."""
+    for orphan in folder.glob(f"{ORPHAN_PREFIX}*"):
+        if orphan.is_dir():
+            shutil.rmtree(orphan, ignore_errors=True)
+        else:
+            orphan.unlink(missing_ok=True)

@@ -1,0 +1,45 @@
+"""What can go wrong, as one tree.
+
+DownloaderError           one clear sentence for a person; scripts print it and exit 1
+├── ConfigError           a setting is missing, unknown or contradicts another
+├── InputError            the list of URLs cannot be read as it is
+├── FolderError           the output folder holds something that this run must not mix with
+├── LockError             another run works in the output folder, or has taken it over
+├── StorageError          the disk does not take what is written (full, quota, read-only)
+├── LauncherError         the ranks that started are not the ranks that were asked for
+└── LedgerError           the files do not account for every input row
+
+A request that fails is none of these: it is a value, `records.Failed`.
+"""
+
+
+class DownloaderError(Exception):
+    """The base: its text is one sentence with the offending value and the way out."""
+
+
+class ConfigError(DownloaderError):
+    """A setting is missing, unknown or contradicts another."""
+
+
+class InputError(DownloaderError):
+    """The list of URLs cannot be read as it is."""
+
+
+class FolderError(DownloaderError):
+    """The output folder holds something that this run must not be mixed with."""
+
+
+class LockError(DownloaderError):
+    """Another run works in the output folder, or has taken it over."""
+
+
+class StorageError(DownloaderError):
+    """The disk does not take what is written."""
+
+
+class LauncherError(DownloaderError):
+    """The ranks that started are not the ranks that were asked for."""
+
+
+class LedgerError(DownloaderError):
+    """The files do not account for every input row exactly once."""
