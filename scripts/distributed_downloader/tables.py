@@ -71,6 +71,8 @@ ERRORS = _schema(
         "final_url": pl.String,
         "fetched_at": TIME,
         "waves_tried": pl.Int32,  # waves that ended with a retryable failure of this row
+        "tried_wave": pl.Int32,  # the last of those waves; null if none
+        "redirects": pl.Int32,  # waves in a row that only led to another group
         "wave": pl.Int32,
     }
 )
