@@ -131,6 +131,11 @@ class OutputPaths:
         """Held by the job that writes images (a wave, profile, verify or a tool)."""
         return self.root / "writer.lock"
 
+    @property
+    def configs(self) -> Path:
+        """The effective config of every run so far, named by its content."""
+        return self.root / "configs"
+
     def wave(self, wave: int) -> Path:
         """Folder of one wave's plan, schedule, progress and what it learned."""
         return self.schedules / str(wave)
