@@ -240,7 +240,7 @@ def test_the_address_is_judged_again_where_it_is_connected_to(
             wire.serve(wire.answers(wire.reply(200))) as server,
             client_with(names=names) as client,
         ):
-            with pytest.raises(PrivateAddressError, match="127.0.0.1 is not public"):
+            with pytest.raises(PrivateAddressError, match=r"127\.0\.0\.1 is not public"):
                 await client.get(server.url(host="home.example"))
             assert server.connections == 0
 
@@ -317,10 +317,10 @@ def test_a_trusted_certificate_is_accepted_for_its_names_only() -> None:
 
 def test_plain_http_on_a_tls_port_is_a_tls_error() -> None:
     async def main() -> None:
-        async with wire.listens(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
-            async with client_with() as client:
-                with pytest.raises(TlsError):
-                    await client.get(f"https://127.0.0.1:{port}/")
+        answer = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+        async with wire.listens(answer) as port, client_with() as client:
+            with pytest.raises(TlsError):
+                await client.get(f"https://127.0.0.1:{port}/")
 
     run(main)
 
