@@ -1,7 +1,7 @@
 """The codec: the bytes of a stranger in, an image as it will be stored out.
 
 Rules
-1. A body reaches one decoder, the one its signature names (formats.DECODERS), or none.
+1. A body reaches one decoder, the one its signature names (signatures.DECODERS), or none.
 2. Pixels are counted from the header, before any are decoded.
 3. An image is stored upright (its EXIF orientation applied), its longest side at most `image_size`
    pixels, never enlarged; `mode` says what else may be done to its shape. Only the first frame.
@@ -24,13 +24,6 @@ from PIL import Image, TiffImagePlugin
 from PIL.ImageFile import ImageFile
 
 from distributed_downloader.exif import exif_json
-from distributed_downloader.formats import (
-    DECODERS,
-    allowed_format,
-    looks_like,
-    other_image_format,
-    webp_canvas,
-)
 from distributed_downloader.pixels import (
     TURNS,
     Size,
@@ -44,6 +37,13 @@ from distributed_downloader.pixels import (
 )
 from distributed_downloader.records import CONTENT_CODE, Encoded, ErrorClass, Failed
 from distributed_downloader.settings import Images
+from distributed_downloader.signatures import (
+    DECODERS,
+    allowed_format,
+    looks_like,
+    other_image_format,
+    webp_canvas,
+)
 
 # Once, for the process: `max_pixels` is checked before decoding, and Pillow's own limit, a global
 # that warns or raises by its value of the moment, would only contradict it.
