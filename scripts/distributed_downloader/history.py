@@ -1,0 +1,96 @@
+"""What stages and waves wrote down about servers and time, read for the summary."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from distributed_downloader.counts import WaveImages
+from distributed_downloader.durable import read_json
+from distributed_downloader.left import LEARNED_NAME
+from distributed_downloader.paths import OutputPaths
+from distributed_downloader.tables import LEARNED, PROFILES
+
+
+def read_profiles(paths: OutputPaths) -> dict[str, dict[str, Any]]:
+    """What profile measured, by server; none without a table."""
+    if not paths.profiles_table.is_file():
+        return {}
+    table = pl.read_csv(paths.profiles_table, schema_overrides=dict(PROFILES))
+    return {row["server_name"]: row for row in table.iter_rows(named=True)}
+
+
+def read_learned(paths: OutputPaths) -> pl.DataFrame:
+    """LEARNED of all finished waves, with the wave."""
+    tables = [
+        pl.read_parquet(file, hive_partitioning=False).with_columns(wave=pl.lit(wave, pl.Int64))
+        for wave, folder in wave_folders(paths)
+        if (file := folder / LEARNED_NAME).is_file()
+    ]
+    return pl.concat([pl.DataFrame(schema={**LEARNED, "wave": pl.Int64}), *tables], how="diagonal")
+
+
+def wave_folders(paths: OutputPaths) -> list[tuple[int, Path]]:
+    """The folders of planned waves, in their order."""
+    folders = [path for path in paths.schedules.glob("*") if path.name.isdecimal()]
+    return sorted((int(folder.name), folder) for folder in folders)
+
+
+def by_group(learned: pl.DataFrame) -> list[dict[str, Any]]:
+    """One record a group, over all waves: what it was asked, what held, what it refused.
+
+    Peaks are the highest of any wave, each with the limit and burst it stood under; limit, rate and
+    blocks are the last wave's.
+    """
+    table = (
+        learned.sort("wave")
+        .with_columns(used=pl.col("peak_1s") / (pl.col("limit") + pl.col("burst")))
+        .group_by("group")
+        .agg(
+            pl.col("limit", "rate", "blocked_until", "block_cause").last(),
+            pl.col("requests", "images", "refusals", "blocks", "bytes").sum(),
+            pl.col("peak_1s", "limit", "burst")
+            .sort_by("used", nulls_last=False)
+            .last()
+            .name.prefix("most_"),
+            pl.max("peak_10s"),
+        )
+        .with_columns(
+            peak_1s=pl.col("most_peak_1s"),
+            allowed_1s=pl.col("most_limit") + pl.col("most_burst"),
+        )
+        .drop("most_peak_1s", "most_limit", "most_burst")
+        .sort(["requests", "group"], descending=[True, False])
+    )
+    return list(table.iter_rows(named=True))
+
+
+def read_waves(paths: OutputPaths, images: Mapping[int, WaveImages]) -> list[dict[str, Any]]:
+    """One record a wave that began: seconds, ranks, images, requests, refusals, bytes.
+
+    Images are the ledger's: stored ones whose row says they came with this wave. Seconds are the
+    wave's own word, else the time from its first stored image to its last.
+    """
+    learned = read_learned(paths)
+    records = []
+    for wave, folder in wave_folders(paths):
+        progress = read_json(folder / "progress.json") or {}
+        stored = images.get(wave, WaveImages(0, 0.0, 0.0))
+        mine = learned.filter(pl.col("wave") == wave)
+        if not progress and not stored.images and mine.is_empty():
+            continue
+        plan = read_json(folder / "plan.json") or {}
+        records.append(
+            {
+                "wave": wave,
+                "seconds": round(progress.get("seconds") or stored.last - stored.first, 1),
+                "ranks": progress.get("ranks") or plan.get("ranks"),
+                "images": stored.images,
+                "finished": bool(progress),
+                "predicted_s": plan.get("predicted_s"),
+                "lower_bound_s": plan.get("lower_bound_s"),
+                **{name: int(mine[name].sum()) for name in ("requests", "refusals", "bytes")},
+            }
+        )
+    return records
