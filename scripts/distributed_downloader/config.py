@@ -45,6 +45,7 @@ def resolve_config(given: Mapping[str, Any]) -> dict[str, Any]:
     _refuse(problems(config))
     for key in IGNORED_KEYS:
         config.pop(key, None)
+    _make_paths_absolute(config)
     _refuse(contradictions(config))
     config = with_defaults(config)
     _settle(config)
@@ -173,14 +174,17 @@ def _cut_multiplier(config: dict[str, Any]) -> None:
         section["rate_multiplier"] = 1
 
 
-def _settle(config: dict[str, Any]) -> None:
-    """Make paths absolute, the header a mapping, and floors no higher than limits."""
+def _make_paths_absolute(config: dict[str, Any]) -> None:
     for key in ("path_to_input", "path_to_output"):
         config[key] = _absolute(config[key])
-    politeness = config["politeness"]
+    politeness = config.get("politeness", {})
     if "group_table" in politeness:
         politeness["group_table"] = _absolute(politeness["group_table"])
-    parameters = config["downloader_parameters"]
+
+
+def _settle(config: dict[str, Any]) -> None:
+    """Make the header a mapping, and the default floor no higher than the limit."""
+    parameters, politeness = config["downloader_parameters"], config["politeness"]
     limit = parameters["default_rate_limit"] * parameters["rate_multiplier"]
     politeness["min_rate"] = min(politeness["min_rate"], limit)
     parameters["header"] = _headers(parameters["header"])

@@ -75,7 +75,7 @@ def problems(config: Mapping[str, Any]) -> list[str]:
     errors = Draft202012Validator(schema()).iter_errors(config)
     for error in sorted(errors, key=lambda error: [str(part) for part in error.absolute_path]):
         found.extend(_sentences(error))
-    return found
+    return list(dict.fromkeys(found))
 
 
 def show(value: Any) -> str:

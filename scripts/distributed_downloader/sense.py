@@ -1,8 +1,9 @@
-"""Settings that are each allowed and contradict each other."""
+"""Settings that are each allowed and contradict each other (for politeness: `budgets`)."""
 
 import ipaddress
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from distributed_downloader.schema import with_defaults
@@ -31,17 +32,17 @@ def contradictions(given: Given) -> list[str]:
         *_paths(config),
         *_names(config["output_structure"]),
         *_header(config["downloader_parameters"]["header"]),
-        *_times(config),
-        *_politeness(config, given.get("politeness", {})),
+        *_limits(config, given),
         *_hosts(config["hosts"]),
     ]
 
 
 def _paths(config: Given) -> Iterator[str]:
-    if config["path_to_input"].rstrip("/") == config["path_to_output"].rstrip("/"):
+    source, target = Path(config["path_to_input"]), Path(config["path_to_output"])
+    if target.is_relative_to(source):
         yield (
-            f"path_to_input and path_to_output are both {config['path_to_input']}: "
-            "give the dataset a folder of its own."
+            f"path_to_output ({target}) is path_to_input or lies in it, so that the dataset would "
+            "be read as a list of URLs: take a folder beside it."
         )
 
 
@@ -65,43 +66,16 @@ def _header(header: str | Given) -> Iterator[str]:
             yield f"downloader_parameters.header gives {name}, which each request sets itself."
 
 
-def _times(config: Given) -> Iterator[str]:
-    timeouts, backoff = config["timeouts"], config["politeness"]["backoff"]
+def _limits(config: Given, given: Given) -> Iterator[str]:
+    timeouts = config["timeouts"]
     if timeouts["connect_s"] > timeouts["total_s"]:
-        yield _above(
-            "timeouts.connect_s", timeouts["connect_s"], "timeouts.total_s", timeouts["total_s"]
-        )
-    if backoff["first_s"] > backoff["max_s"]:
-        first, most = "politeness.backoff.first_s", "politeness.backoff.max_s"
-        yield _above(first, backoff["first_s"], most, backoff["max_s"])
-
-
-def _above(low: str, low_value: float, high: str, high_value: float) -> str:
-    return f"{low} is {low_value}, above {high} ({high_value}): it must not be."
-
-
-def _politeness(config: Given, given: Given) -> Iterator[str]:
-    section = config["politeness"]
-    by_table = section["group_by"] == "table"
-    if by_table and "group_table" not in section:
-        yield "politeness.group_by is table, but politeness.group_table names none: give a file."
-    if "group_table" in section and not by_table:
-        yield (
-            f"politeness.group_table is given, and politeness.group_by is {section['group_by']}: "
-            "say `group_by: table`, or leave the table out."
-        )
+        total = f"timeouts.total_s ({timeouts['total_s']})"
+        yield f"timeouts.connect_s is {timeouts['connect_s']}: allowed is no more than {total}."
     limit = config["downloader_parameters"]["default_rate_limit"]
-    if given.get("min_rate", 0) > limit:
-        limit_key = "downloader_parameters.default_rate_limit"
-        yield _above("politeness.min_rate", given["min_rate"], limit_key, limit)
-    for pattern, server in section.get("servers", {}).items():
-        yield from _server(f"politeness.servers.{pattern}", server)
-
-
-def _server(key: str, server: Given) -> Iterator[str]:
-    for low, high in (("min_rate", "rate_limit"), ("bytes_per_hour", "bytes_per_day")):
-        if low in server and high in server and server[low] > server[high]:
-            yield _above(f"{key}.{low}", server[low], f"{key}.{high}", server[high])
+    floor = given.get("politeness", {}).get("min_rate", 0)
+    if floor > limit:
+        limit_text = f"downloader_parameters.default_rate_limit ({limit})"
+        yield f"politeness.min_rate is {floor}: allowed is no more than {limit_text}."
 
 
 def _hosts(hosts: Given) -> Iterator[str]:
