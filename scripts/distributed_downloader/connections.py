@@ -1,5 +1,6 @@
 """aiohttp's connections, to checked addresses only, and reused only while beyond doubt."""
 
+import resource
 import ssl
 from collections import deque
 from collections.abc import Sequence
@@ -20,13 +21,30 @@ from distributed_downloader.settings import Settings
 KEEP_ALIVE_S = 4.5  # under the 5 s after which many servers close: a race that costs a try
 
 
+MOST_FILES = 16_384
+OTHER_FILES = 256  # open files of ours that are no connections
+
+
+def most_connections() -> int:
+    """How many connections this process has room for; raises its soft limit of open files.
+
+    Who waits for a connection loses time of the row's deadline, so there must be enough for all
+    that the gate lets pass, and no more than the system gives: that would look like dead servers.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return max(wanted - OTHER_FILES, wanted // 2)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WireSettings:
     """How connections are made."""
 
     names: NameSettings = field(default_factory=NameSettings)
     connect_s: float = 10.0  # TCP and TLS
-    connections: int = 512  # at once; a wait for one counts against the row's deadline
+    connections: int | None = None  # at once; None: as many as this process may have files open
     extra_ca: str | None = None  # PEM file of certificates to accept besides the usual ones
 
     @classmethod
@@ -65,11 +83,11 @@ class GuardedConnector(aiohttp.TCPConnector):
             resolver=self.resolver,
             use_dns_cache=False,
             ssl=_tls_context(settings.extra_ca),
-            limit=settings.connections,
+            limit=settings.connections or most_connections(),
             keepalive_timeout=KEEP_ALIVE_S,
             socket_factory=self._socket,
         )
-        self._factory = partial(_Protocol, loop=self._loop)
+        self._factory = partial(_Protocol, loop=self._loop)  # type: ignore[assignment]
 
     def distrust(self, host: str, port: int) -> None:
         """Close the idle connections to this host: one of them was dead, the rest may be too."""

@@ -99,6 +99,8 @@ async def fetch(
         if not isinstance(result, httpx.Response):
             return result
         left_s -= asyncio.get_running_loop().time() - asked.started
+        if left_s <= 0:  # an expired timeout would still let the next request go out
+            return _late(asked, limits, is_too_slow=False)
         hops += 1
         target = next_url(url, result, seen, is_last=hops > limits.max_hops)
         if isinstance(target, Failed):

@@ -243,7 +243,7 @@ GARBAGE = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
 def test_broken_connections_are_retryable_and_asked_once(
     script: wire.Script, error_class: ErrorClass
 ) -> None:
-    seen = attempt(script, total_s=0.5)
+    seen = attempt(script, total_s=0.5 if error_class is ErrorClass.TIMEOUT else 10.0)
     failed = seen.failed
     assert (failed.error_class, failed.error_code) == (error_class, NETWORK_CODE)
     assert failed.retryable
@@ -298,7 +298,7 @@ def test_the_deadline_holds_over_all_hops() -> None:
 
     seen = attempt(script, total_s=0.5)
     assert seen.failed.error_class is ErrorClass.TIMEOUT
-    assert len(seen.server.requests) == 3
+    assert len(seen.server.requests) <= 3
 
 
 def test_a_body_announced_as_too_large_is_not_read() -> None:
@@ -442,6 +442,24 @@ def test_at_most_five_hops_those_before_included(before: int, requests: int) -> 
     assert seen.failed.error_class is ErrorClass.REDIRECT_LOOP
     assert "too many" in seen.failed.error_msg
     assert len(seen.server.requests) == requests
+
+
+@pytest.mark.parametrize("schemes", [("http", "https"), ("https", "http")])
+def test_a_redirect_may_change_the_scheme(schemes: tuple[str, str]) -> None:
+    first, second = (f"{scheme}://img.example/a.jpg" for scheme in schemes)
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        if str(request.url) == first:
+            return httpx.Response(301, headers={"location": second})
+        return httpx.Response(200, content=JPEG)
+
+    async def main() -> Outcome:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(handle)) as client:
+            return await fetch(client, first, limits=limits(), gate=FakeGate())
+
+    outcome = asyncio.run(main())
+    assert isinstance(outcome, Fetched)
+    assert outcome.final_url == second
 
 
 def test_the_gate_may_stop_an_attempt_before_any_request() -> None:

@@ -1,23 +1,26 @@
 import asyncio
+import errno
 import os
+import resource
 from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
-from distributed_downloader.connections import WireSettings
+from distributed_downloader.connections import MOST_FILES, WireSettings, most_connections
 from distributed_downloader.resolving import NameSettings
 from distributed_downloader.transport import (
     AiohttpTransport,
+    ExhaustedError,
     NoCookies,
     PrivateAddressError,
     TlsError,
     UnresolvedError,
+    client_of,
 )
 from tests import wire_server as wire
-
-LOOPBACK = NameSettings(allow_private=True)
 
 
 def nowhere(name: str) -> list[str]:
@@ -92,6 +95,73 @@ def test_only_the_headers_given_are_sent() -> None:
                 "host": f"127.0.0.1:{server.port}",
                 "user-agent": "us (mail@example.org)",
             }
+
+    run(main)
+
+
+def settings_with(*, allow_private: bool) -> Any:
+    """What `client_of` reads of the run's settings."""
+    return SimpleNamespace(
+        header={"User-Agent": "us (mail@example.org)", "X-More": "yes"},
+        hosts={"img.example": "127.0.0.1"},
+        politeness=SimpleNamespace(allow_private_addresses=allow_private),
+        timeouts=SimpleNamespace(connect_s=5.0),
+    )
+
+
+def test_the_runs_client_says_who_it_is_and_asks_for_no_compression() -> None:
+    async def main() -> None:
+        async with (
+            wire.serve(wire.answers(wire.reply(302, location="/elsewhere"))) as server,
+            client_of(settings_with(allow_private=True)) as client,
+        ):
+            response = await client.get(server.url(host="img.example"))
+            assert response.status_code == 302
+            sent = server.requests[0].headers
+            assert sent["user-agent"] == "us (mail@example.org)"
+            assert (sent["accept-encoding"], sent["x-more"]) == ("identity", "yes")
+
+    run(main)
+
+
+def test_the_runs_client_refuses_private_addresses_unless_told_otherwise() -> None:
+    async def main() -> None:
+        async with (
+            wire.serve(wire.answers(wire.reply(200))) as server,
+            client_of(settings_with(allow_private=False)) as client,
+        ):
+            for host in ("img.example", "127.0.0.1"):
+                with pytest.raises(PrivateAddressError):
+                    await client.get(server.url(host=host))
+            assert server.connections == 0
+
+    run(main)
+
+
+def test_there_is_room_for_files_beside_the_connections() -> None:
+    soft_before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, hard), hard))
+        connections = most_connections()
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        assert soft == min(hard, MOST_FILES)
+        assert soft // 2 <= connections < soft
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft_before, hard))
+
+
+def test_a_machine_without_descriptors_left_is_not_the_servers_fault() -> None:
+    def exhausted(_address_info: Any) -> Any:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def main() -> None:
+        async with wire.serve(wire.answers(wire.reply(200))) as server, client_with() as client:
+            transport = client._transport
+            assert isinstance(transport, AiohttpTransport)
+            _, connector = transport._open()
+            connector._socket_factory = exhausted
+            with pytest.raises(ExhaustedError):
+                await client.get(server.url())
 
     run(main)
 
