@@ -1,0 +1,34 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from distributed_downloader import house as module
+from distributed_downloader.errors import ConfigError
+from distributed_downloader.house import SCHEMA, house
+
+
+def test_house_of_a_checkout_is_its_root():
+    assert house() == Path(__file__).parents[2]
+    assert (house() / "pyproject.toml").is_file()
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """An installed package's folder, without its house."""
+    folder = tmp_path / "site-packages" / "distributed_downloader"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(module, "__file__", str(folder / "house.py"))
+    return folder
+
+
+def test_house_of_a_wheel_is_inside_the_package(package):
+    schema = package / "house" / SCHEMA
+    schema.parent.mkdir(parents=True)
+    shutil.copy(Path(__file__).parents[2] / SCHEMA, schema)
+    assert house() == package / "house"
+
+
+def test_incomplete_installation_says_so(package):
+    with pytest.raises(ConfigError, match="install it again"):
+        house()
