@@ -1,5 +1,6 @@
 import asyncio
 import gzip
+import tracemalloc
 import zlib
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from distributed_downloader.fetching import (
     exact_target,
     fetch,
 )
+from distributed_downloader.reading import unpacked
 from distributed_downloader.records import (
     CONTENT_CODE,
     NETWORK_CODE,
@@ -339,6 +341,13 @@ def test_a_compression_bomb_is_not_unpacked() -> None:
     bomb = gzip.compress(b"\0" * 50_000_000)
     seen = attempt(wire.answers(wire.reply(200, bomb, content_encoding="gzip")))
     assert seen.failed.error_class is ErrorClass.TOO_LARGE
+    tracemalloc.start()
+    try:
+        unpacked(bomb, limits(max_bytes=100_000))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_000_000
 
 
 def test_a_cut_compressed_body_may_be_asked_for_again() -> None:

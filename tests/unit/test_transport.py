@@ -252,7 +252,8 @@ def test_redirects_are_not_followed_and_a_broken_location_is_no_error() -> None:
 def test_cookies_are_neither_kept_nor_sent() -> None:
     async def main() -> None:
         script = wire.answers(wire.reply(200, set_cookie="id=1; Path=/"))
-        async with wire.serve(script) as server, client_with() as client:
+        settings = settings_with(allow_private=True)
+        async with wire.serve(script) as server, client_of(settings) as client:
             await get(client, server)
             await get(client, server)
             assert "cookie" not in server.requests[1].headers
