@@ -1,12 +1,13 @@
 """The summary as a few lines for a person at a terminal."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TextIO
 
 from rich.console import Console
 from rich.text import Text
 
 from distributed_downloader.logs import one_line
+from distributed_downloader.paths import OutputPaths
 from distributed_downloader.records import State
 from distributed_downloader.summary import Summary
 from distributed_downloader.wording import STATES, count, duration, moment, share
@@ -19,9 +20,19 @@ Line = tuple[str, str]  # label (or nothing, when it goes on), text
 
 def print_summary(summary: Summary, stream: TextIO) -> None:
     """Short and aligned; labels are bold on a terminal, plain text anywhere else."""
+    _print(_lines(summary), stream)
+
+
+def print_places(paths: OutputPaths, stream: TextIO) -> None:
+    """Where the dataset and the page about it lie."""
+    _print([("Dataset", str(paths.images)), ("Report", str(paths.report))], stream)
+
+
+def _print(lines: Iterable[Line], stream: TextIO) -> None:
     console = Console(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=True)
-    for label, text in _lines(summary):
-        console.print(Text(f"{label:<{LABEL_WIDTH}}", style="bold") + one_line(text))
+    for label, text in lines:
+        line = Text(f"{label:<{LABEL_WIDTH}}", style="bold")
+        console.print(line.append(one_line(text), style="not bold"))
 
 
 def _lines(summary: Summary) -> Iterator[Line]:
@@ -35,7 +46,7 @@ def _lines(summary: Summary) -> Iterator[Line]:
         f"{count(item['rows']):>9}  {item['server']}: {item['why']} ({item['setting']})"
         for item in summary["policy"]
     ]
-    yield from _listed("Not asked for", policy)
+    yield from _listed("Not allowed", policy)
     blocked = [
         f"{count(item['left']):>9}  {item['group']}, until {moment(item['blocked_until'])}: "
         f"{item['cause']}"

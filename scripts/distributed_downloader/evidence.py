@@ -6,28 +6,20 @@ from pathlib import Path
 import h5py
 import polars as pl
 
-from distributed_downloader.parts import IMAGES_NAME, ROWS_NAME, list_parts
+from distributed_downloader.batch_files import BatchFiles
 from distributed_downloader.paths import Batch, OutputPaths
 from distributed_downloader.records import State
 from distributed_downloader.tables import SUCCESSES
 
-SUCCESSES_NAME = "successes.parquet"
 IMAGE = pl.Schema(
     {name: SUCCESSES[name] for name in ("uuid", "file", "index", "wave", "fetched_at")}
 )
 
 
-def images_of(batch: Batch, paths: OutputPaths, states: pl.DataFrame) -> pl.DataFrame:
-    """IMAGE, one row for each row of `states` that is ok and has its image in a table or a part.
-
-    A part that was absorbed and not yet removed says the same as successes.parquet, which comes
-    first.
-    """
-    folder = paths.batch_images(batch)
-    tables = [_successes(folder), *(_part(part) for part in list_parts(folder))]
-    ok = states.filter(pl.col("state") == State.OK.value).select("uuid")
-    images = pl.concat(tables).unique("uuid", keep="first", maintain_order=True)
-    return images.join(ok, on="uuid", how="semi")
+def images_of(batch: Batch, paths: OutputPaths) -> pl.DataFrame:
+    """Where the image of each row that is ok lies, over tables and parts; IMAGE."""
+    files = BatchFiles.of(paths.batch_images(batch))
+    return files.images().select(IMAGE.names()).collect()
 
 
 def problems_of(
@@ -70,19 +62,3 @@ def _held(path: Path) -> tuple[int, str | None]:
         return 0, "is missing"
     except (OSError, KeyError, RuntimeError):
         return 0, "is cut short or no image file"
-
-
-def _successes(folder: Path) -> pl.DataFrame:
-    path = folder / SUCCESSES_NAME
-    if not path.is_file():
-        return pl.DataFrame(schema=IMAGE)
-    table = pl.read_parquet(path, columns=IMAGE.names(), hive_partitioning=False)
-    return table.select(IMAGE.names())
-
-
-def _part(part: Path) -> pl.DataFrame:
-    columns = [*IMAGE.names(), "error_class"]
-    table = pl.read_parquet(part / ROWS_NAME, columns=columns, hive_partitioning=False)
-    return table.filter(pl.col("error_class").is_null()).select(
-        "uuid", pl.lit(f"{part.name}/{IMAGES_NAME}").alias("file"), "index", "wave", "fetched_at"
-    )

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from polars import selectors
 
 from distributed_downloader.counts import WaveImages
 from distributed_downloader.durable import read_json
@@ -28,7 +29,9 @@ def read_learned(paths: OutputPaths) -> pl.DataFrame:
         for wave, folder in wave_folders(paths)
         if (file := folder / LEARNED_NAME).is_file()
     ]
-    return pl.concat([pl.DataFrame(schema={**LEARNED, "wave": pl.Int64}), *tables], how="diagonal")
+    none = pl.DataFrame(schema=LEARNED).with_columns(wave=pl.lit(None, pl.Int64))
+    learned = pl.concat([none, *tables], how="diagonal")
+    return learned.with_columns(selectors.numeric().fill_null(0))
 
 
 def wave_folders(paths: OutputPaths) -> list[tuple[int, Path]]:

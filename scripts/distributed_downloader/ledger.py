@@ -17,6 +17,7 @@ from pathlib import Path
 import polars as pl
 from polars.io.plugins import register_io_source
 
+from distributed_downloader.batch_files import read_states
 from distributed_downloader.counts import Counts, Tally
 from distributed_downloader.durable import read_json, whole_file
 from distributed_downloader.errors import LedgerError
@@ -26,7 +27,6 @@ from distributed_downloader.paths import Batch, OutputPaths
 from distributed_downloader.records import State
 from distributed_downloader.repeats import Repeats, hash_of
 from distributed_downloader.settings import Settings
-from distributed_downloader.shards import read_states
 from distributed_downloader.tables import LEDGER
 from distributed_downloader.urls import server_of
 
@@ -115,7 +115,7 @@ def batch_rows(batch: Batch, rows: int, recount: Recount) -> pl.DataFrame | None
         return None
     urls = pl.read_parquet(file, columns=["uuid", "source_id", "server"], hive_partitioning=False)
     states = read_states(batch, recount.paths, recount.retries_waves)
-    images = images_of(batch, recount.paths, states)
+    images = images_of(batch, recount.paths)
     recount.problems += _mismatches(batch, rows, urls, states)
     recount.problems += problems_of(batch, recount.paths, images, states)
     recount.tally.add_images(images)

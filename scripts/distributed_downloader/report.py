@@ -5,6 +5,7 @@ Everything in it comes from strangers or from users: the template escapes all of
 
 import json
 import platform
+from collections import Counter
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -22,6 +23,7 @@ from distributed_downloader.summary import Summary
 TEMPLATE = "report.html.j2"
 MOST_SERVERS = 200  # rows of the table; the rest is added up in one
 PACKAGES = ("polite-image-downloader", "snakemake", "httpx", "aiohttp", "polars", "h5py", "pillow")
+NO_FAILURE = (State.PENDING, State.IGNORED, State.REMOVED)
 SHOWN_HEADERS = ("user-agent", "from")  # others may hold a key
 
 
@@ -59,7 +61,7 @@ def server_table(summary: Summary) -> list[dict[str, Any]]:
     for server in shown:
         name = server["group"]
         entry = table.setdefault(name, {"group": name, "audit": groups.get(name), "servers": []})
-        entry["servers"].append({**server, "rest": 0})
+        entry["servers"].append({**server, "rest": 0, "without": _without(server)})
     if hidden:
         table[""] = {"group": None, "audit": None, "servers": [_added_up(hidden)]}
     return list(table.values())
@@ -73,7 +75,14 @@ def _added_up(servers: list[dict[str, Any]]) -> dict[str, Any]:
             for word, rows in server[key].items():
                 total[key][word] = total[key].get(word, 0) + rows
     total["rows"] = sum(server["rows"] for server in servers)
-    return total
+    return {**total, "without": _without(total)}
+
+
+def _without(server: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Rows that have no image, most first: failures by class, others by state."""
+    states = {word: rows for word, rows in server["states"].items() if word in NO_FAILURE}
+    found = Counter(states) + Counter(server["errors"])
+    return sorted(found.items(), key=lambda item: (-item[1], item[0]))
 
 
 def _states(summary: Summary) -> list[dict[str, Any]]:

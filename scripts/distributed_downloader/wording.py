@@ -10,8 +10,8 @@ STATES = {
     State.REJECTED: "not a URL that can be fetched",
     State.FAILED_FINAL: "failed, given up",
     State.FAILED_RETRYABLE: "failed, will be tried again",
-    State.REFUSED: "refused by policy",
-    State.IGNORED: "server is in the ignored table",
+    State.REFUSED: "robots.txt, a header or the address guard says no",
+    State.IGNORED: "the server is in the ignored table",
     State.REMOVED: "removed by a tool",
     State.PENDING: "not asked yet",
 }
@@ -78,7 +78,7 @@ def share(part: int, whole: int) -> str:
 
 def duration(seconds: float) -> str:
     """`0.8 s`, `42 s`, `3 min 20 s`, `5 h 12 min`, `116 days`."""
-    if seconds < 10:
+    if seconds < 10 and seconds != int(seconds):
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:
