@@ -1,128 +1,143 @@
-"""What a body is, told from its first bytes: an allowed image, another kind of image, or neither.
+"""What a file of the input is, judged by its content: a name's ending is only a habit.
 
-The allow-list is short on purpose: every decoder is a way in for hostile bytes, so a body reaches
-only the one decoder that its signature names.
+1. Gzip, zstd and parquet are known by their first bytes; other packings are refused by name.
+2. Text is UTF-8. `[` starts a JSON array, `{` JSON lines.
+3. Otherwise the first line is a header if it holds the name of the URL column. A tab in it means
+   tab-separated, in GBIF's manner: no quoting, quotes are data. Else the commonest of `,` `;` `|`
+   separates, and double quotes quote. A header of one column: one URL a line follows.
+4. A first line that is a URL itself starts a plain list: one URL a line, no header.
 """
 
-import re
-import struct
+import codecs
+import gzip
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import IO, cast
 
-from PIL import (
-    BmpImagePlugin,
-    GifImagePlugin,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
-from PIL.ImageFile import ImageFile
+import zstandard
 
-DECODERS: dict[str, type[ImageFile]] = {
-    "jpeg": JpegImagePlugin.JpegImageFile,
-    "png": PngImagePlugin.PngImageFile,
-    "gif": GifImagePlugin.GifImageFile,
-    "bmp": BmpImagePlugin.BmpImageFile,
-    "tiff": TiffImagePlugin.TiffImageFile,
-    "webp": WebPImagePlugin.WebPImageFile,
+from distributed_downloader.errors import InputError
+from distributed_downloader.urls import Normalised, normalise_url
+
+HEAD_BYTES = 1 << 16
+
+_GZIP = b"\x1f\x8b"
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_PARQUET = b"PAR1"
+_REFUSED = {
+    b"PK\x03\x04": "a zip archive (or a spreadsheet): unpack it and give the table inside",
+    b"BZh": "compressed by bzip2: unpack it, or compress it by gzip or zstd",
+    b"\xfd7zXZ": "compressed by xz: unpack it, or compress it by gzip or zstd",
+    b"%PDF": "a PDF",
+    b"\xff\xfe": "text in UTF-16: save it as UTF-8",
+    b"\xfe\xff": "text in UTF-16: save it as UTF-8",
 }
-
-_BMP_HEADER_SIZES = {12, 40, 52, 56, 64, 108, 124}
-
-_ALLOWED = (
-    ("jpeg", (b"\xff\xd8\xff",)),
-    ("png", (b"\x89PNG\r\n\x1a\n",)),
-    ("gif", (b"GIF87a", b"GIF89a")),
-    ("tiff", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
+_WAY_OUT = (
+    "path_to_input takes tab- or comma-separated text, JSON, parquet, "
+    "or a text file with one URL a line"
 )
 
-_OTHER_IMAGES = (
-    ("JPEG 2000", (b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51")),
-    ("JPEG XL", (b"\xff\x0a", b"\0\0\0\x0cJXL ")),
-    ("ICO", (b"\0\0\1\0",)),
-    ("Photoshop", (b"8BPS",)),
-    ("JPEG XR", (b"II\xbc",)),
-    ("DjVu", (b"AT&TFORM",)),
-)
 
-_NO_IMAGES = (
-    ("PDF", (b"%PDF",)),
-    ("a ZIP archive", (b"PK\3\4", b"PK\5\6")),
-    ("gzip data", (b"\x1f\x8b",)),
-    ("JSON", (b"{", b"[")),
-)
+class Format(StrEnum):
+    """How the rows of a file are written."""
 
-_BRANDS = {
-    b"avif": "AVIF",
-    b"avis": "AVIF",
-    b"heic": "HEIC",
-    b"heix": "HEIC",
-    b"hevc": "HEIC",
-    b"mif1": "HEIF",
-    b"msf1": "HEIF",
-    b"crx ": "Canon raw",
-}
+    PARQUET = "parquet"
+    JSON_LINES = "json_lines"
+    JSON_ARRAY = "json_array"
+    TABLE = "table"  # separated values under a header line
+    LINES = "lines"  # one URL a line
 
 
-def _starting(head: bytes, table: tuple[tuple[str, tuple[bytes, ...]], ...]) -> str | None:
-    return next((name for name, signatures in table if head.startswith(signatures)), None)
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a file is to be read."""
+
+    format: Format
+    separator: str = ","
+    header: bool = True  # of TABLE and LINES
 
 
-def allowed_format(body: bytes) -> str | None:
-    """The key of DECODERS whose signature the body carries; None if it carries none."""
-    head = body[:32]
-    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        return "webp"
-    # Any text may start with "BM": the size of the second header says whether it is a bitmap.
-    if head.startswith(b"BM") and len(head) >= 18:
-        return "bmp" if struct.unpack_from("<I", head, 14)[0] in _BMP_HEADER_SIZES else None
-    return _starting(head, _ALLOWED)
+@contextmanager
+def open_unpacked(path: Path) -> Iterator[IO[bytes]]:
+    """The file's bytes, gunzipped or un-zstd-ed if they are packed so."""
+    with path.open("rb") as raw:
+        magic = raw.read(4)
+        raw.seek(0)
+        if magic.startswith(_GZIP):
+            with gzip.open(raw) as unpacked:
+                yield cast(IO[bytes], unpacked)
+        elif magic == _ZSTD:
+            with zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) as stream:
+                yield stream
+        else:
+            yield raw
 
 
-def other_image_format(body: bytes) -> str | None:
-    """The name of an image format that is not allowed; None if it is no image that we know."""
-    head = body[:1024]
-    if head[4:8] == b"ftyp":
-        return _BRANDS.get(head[8:12])
-    if re.match(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*|<!DOCTYPE svg[^>]*>\s*)*<svg\b", head, re.S):
-        return "SVG"
-    if re.match(rb"P[1-7]\s+(#[^\n]*\n)?\s*\d+\s+\d+\s", head):
-        return "Netpbm"
-    return _starting(head, _OTHER_IMAGES)
-
-
-def looks_like(body: bytes) -> str:
-    """What a body that is no image looks like, for a person."""
-    text = body[:1024].removeprefix(b"\xef\xbb\xbf").lstrip()
-    lower = text.lower()
+def sniff(path: Path, is_url_column: Callable[[str], bool]) -> Layout:
+    """The layout of a file that is not empty. Raises InputError, with the way out."""
+    head = _head(path)
+    for magic, what in _REFUSED.items():
+        if head.startswith(magic):
+            raise InputError(f"{path} is {what}; {_WAY_OUT}.")
+    if head.startswith(_PARQUET):
+        return Layout(Format.PARQUET)
+    text = _decoded(path, head).lstrip()
     if not text:
-        return "nothing: the body is empty" if not body else "white space"
-    if lower.startswith((b"<!doctype html", b"<html")) or re.search(rb"<(head|body)[\s>]", lower):
-        return "an HTML page"
-    if lower.startswith(b"<?xml"):
-        return "an XML document"
-    if body[4:8] == b"ftyp":
-        return "a video"
-    return _starting(text, _NO_IMAGES) or _text_or_bytes(text)
+        raise InputError(f"{path} is empty; {_WAY_OUT}.")
+    if text.startswith("{"):
+        return Layout(Format.JSON_LINES)
+    if text.startswith("[") and text[1:].lstrip()[:1] in ("{", "]", ""):
+        return Layout(Format.JSON_ARRAY)
+    return _text_layout(path, text, is_url_column)
 
 
-def _text_or_bytes(text: bytes) -> str:
-    if not all(byte >= 32 or byte in b"\t\r\n\f\x1b" for byte in text) or b"\x7f" in text:
-        return f"unknown bytes ({text[:8].hex(' ')})"
-    start = text[:60].decode("utf-8", "replace")
-    return f"text ({' '.join(start.split())})"
+def _head(path: Path) -> bytes:
+    try:
+        with open_unpacked(path) as stream:
+            return stream.read(HEAD_BYTES)
+    except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
+        raise InputError(f"Cannot read {path}: {error}; is it whole and readable?") from error
 
 
-def webp_canvas(body: bytes) -> tuple[int, int]:
-    """(width, height) that a WebP header claims: Pillow allocates the canvas when it opens one.
+def _decoded(path: Path, head: bytes) -> str:
+    try:
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise InputError(f"{path} is not text in UTF-8; {_WAY_OUT}.")
+    return text
 
-    https://developers.google.com/speed/webp/docs/riff_container, "Extended file format".
-    """
-    kind = body[12:16]
-    if kind == b"VP8X":
-        width, height = (int.from_bytes(body[at : at + 3], "little") + 1 for at in (24, 27))
-    elif kind == b"VP8L":
-        bits = int.from_bytes(body[21:25], "little")
-        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    else:
-        width, height = (int.from_bytes(body[at : at + 2], "little") & 0x3FFF for at in (26, 28))
-    return width, height
+
+def _text_layout(path: Path, text: str, is_url_column: Callable[[str], bool]) -> Layout:
+    line = text.splitlines()[0]
+    separator = separator_of(line)
+    names = [name.strip().strip('"') for name in line.split(separator)]
+    first_is_url = line.strip().strip('"').lower().startswith(("http:", "https:", "//"))
+    if first_is_url and "\t" in line:
+        raise InputError(
+            f"{path} has several columns and no header line; "
+            "give it a first line with their names, one of them identifier."
+        )
+    if not first_is_url and len(names) > 1:
+        return Layout(Format.TABLE, separator)
+    if is_url_column(names[0]):
+        return Layout(Format.LINES, header=True)
+    if any(isinstance(normalise_url(text), Normalised) for text in text.splitlines()[:100]):
+        return Layout(Format.LINES, header=False)
+    raise InputError(
+        f"{path} has neither a URL in its first lines nor a column identifier, "
+        f"its first line is {line[:200]!r}; {_WAY_OUT}."
+    )
+
+
+def separator_of(line: str) -> str:
+    """What separates the columns of this header line; a comma if nothing does."""
+    if "\t" in line:
+        return "\t"
+    unquoted = "".join(line.split('"')[::2])
+    return max(",;|", key=unquoted.count)

@@ -34,6 +34,7 @@ class Reason(StrEnum):
     BAD_HOST = "bad_host"  # no host can be called so; file names among them
     BAD_PORT = "bad_port"
     TOO_LONG = "too_long"
+    NOT_SELECTED = "not_selected"  # `initializer_type` does not keep such rows
     UUID_REPEATED = "uuid_repeated"  # a fetchable row before it has the uuid
 
 

@@ -1,0 +1,182 @@
+"""From the list to batches: the whole `urls_folder` of one output folder, or nothing of it.
+
+Everything is built in a folder beside and renamed at the end, `partitions.parquet` written last; a
+run that is killed leaves an orphan that the next start removes. The same input gives the same
+uuids, batches and tables, however many threads read it.
+"""
+
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from logging import getLogger
+from pathlib import Path
+
+import polars as pl
+
+from distributed_downloader.batching import Placement, place
+from distributed_downloader.durable import (
+    ORPHAN_PREFIX,
+    crash_point,
+    fsync_path,
+    read_json,
+    whole_folder,
+    write_json,
+)
+from distributed_downloader.errors import InputError, LedgerError, StorageError
+from distributed_downloader.groups import host_of
+from distributed_downloader.inputs import InputFile, read_input
+from distributed_downloader.settings import Settings
+from distributed_downloader.source import check_folder, fingerprint, source_of
+from distributed_downloader.staging import Staged, stage
+from distributed_downloader.url_tables import (
+    write_batches,
+    write_duplicates,
+    write_partitions,
+    write_rejected,
+)
+
+__all__ = ["Counts", "check_folder", "partition_urls"]
+
+_SYNC_THREADS = 16  # fsync waits for the disk, not for a core
+
+_log = getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What became of the input's rows; kept in source.json."""
+
+    rows: int
+    fetchable: int
+    duplicates: int
+    rejected: int
+    servers: int
+    batches: int
+    repairs: Mapping[str, int]  # by word; a row may count under several
+    rejections: Mapping[str, int]
+
+
+def partition_urls(settings: Settings, group_of: Callable[[str], str] = host_of) -> Counts:
+    """Write the urls folder, or return its counts if it is whole already.
+
+    `group_of` says which group a server belongs to: tiny servers of one share their batches.
+    Raises InputError, FolderError, StorageError, and LedgerError if the counts do not add up.
+    """
+    check_folder(settings)
+    paths = settings.paths
+    source = read_json(paths.source)
+    if (
+        source
+        and paths.partitions.exists()
+        and paths.rejected.exists()
+        and paths.duplicates.exists()
+    ):
+        return Counts(**source["counts"])
+    _remove_orphans(paths.urls)
+    counts = _build(settings, read_input(settings), group_of)
+    _remove_orphans(paths.urls)
+    _log.info("partitioned %s: %s", settings.path_to_input, asdict(counts))
+    return counts
+
+
+def _build(
+    settings: Settings, inputs: Sequence[InputFile], group_of: Callable[[str], str]
+) -> Counts:
+    paths = settings.paths
+    with (
+        ThreadPoolExecutor(1) as hasher,
+        whole_folder(paths.urls) as folder,
+        _disk_errors(paths.urls),
+    ):
+        hashes = [hasher.submit(fingerprint, each.path) for each in inputs]
+        staged_in = folder / ".staged"
+        staged_in.mkdir()
+        staged = stage(inputs, staged_in)
+        if not staged.index.height:
+            raise InputError(f"{settings.path_to_input} has no rows; give at least one URL.")
+        crash_point("partition:staged")
+        placement = place(staged, settings.batch_size, group_of)
+        crash_point("partition:placed")
+        counts = _write(settings, staged, placement, folder)
+        source = source_of(settings, [each.result() for each in hashes], asdict(counts))
+        shutil.rmtree(staged_in)
+        write_json(folder / paths.source.name, source)
+        crash_point("partition:source_written")
+        write_partitions(placement, folder / paths.partitions.name)
+        _sync(folder)
+        crash_point("partition:synced")
+        _move_away(paths.urls)
+        crash_point("partition:before_rename")
+    crash_point("partition:renamed")
+    return counts
+
+
+def _write(settings: Settings, staged: Staged, placement: Placement, folder: Path) -> Counts:
+    """All tables but the last, and their counts, read back from the files."""
+    batches = write_batches(staged, placement, folder)
+    crash_point("partition:batches_written")
+    rejected = write_rejected(staged, placement, folder / settings.paths.rejected.name)
+    duplicates = write_duplicates(placement, folder / settings.paths.duplicates.name)
+    crash_point("partition:tables_written")
+    rows = placement.rows
+    reasons = rows["reason"].drop_nulls().cast(pl.String).value_counts(sort=True)
+    counts = Counts(
+        rows=rows.height,
+        fetchable=batches.rows,
+        duplicates=duplicates,
+        rejected=rejected,
+        servers=staged.index.filter(rows["server_name"].is_not_null())["server"].n_unique(),
+        batches=batches.files,
+        repairs=dict(staged.repairs.most_common()),
+        rejections=dict(reasons.iter_rows()),
+    )
+    _check(counts)
+    return counts
+
+
+def _check(counts: Counts) -> None:
+    found = counts.fetchable + counts.duplicates + counts.rejected
+    if found != counts.rows:
+        raise LedgerError(
+            f"Of {counts.rows} input rows {found} were written ({counts.fetchable} to fetch, "
+            f"{counts.duplicates} duplicates, {counts.rejected} rejected): this is a fault of the "
+            "program, please report it with the input."
+        )
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """polars wraps what the disk says in errors of its own."""
+    try:
+        yield
+    except pl.exceptions.PolarsError as error:
+        if "os error" not in str(error):
+            raise
+        cause = str(error).strip().splitlines()[0]
+        raise StorageError(
+            f"Cannot write {path}: {cause}. Make room and run the same command again."
+        ) from error
+
+
+def _sync(folder: Path) -> None:
+    """Everything below is on the disk; a folder after what it holds."""
+    below = sorted(folder.rglob("*"), key=lambda path: -len(path.parts))
+    files = [path for path in below if path.is_file()]
+    with ThreadPoolExecutor(_SYNC_THREADS) as threads:
+        list(threads.map(fsync_path, files))
+        list(threads.map(fsync_path, [path for path in below if path.is_dir()]))
+
+
+def _move_away(urls: Path) -> None:
+    """Free the name: an empty folder that the workflow made, or one that has lost a table."""
+    if urls.exists():
+        urls.rename(urls.with_name(f"{ORPHAN_PREFIX}{uuid.uuid4().hex}-{urls.name}"))
+
+
+def _remove_orphans(urls: Path) -> None:
+    """What a run that was killed here left beside the folder, and nobody else's."""
+    for orphan in urls.parent.glob(f"{ORPHAN_PREFIX}*-{urls.name}"):
+        shutil.rmtree(orphan, ignore_errors=True)
