@@ -9,15 +9,17 @@ import random
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
+from threading import Lock
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-BASE_SIZE = (3072, 3072)  # width, height of the pictures that photos are cut from
+BASE_SIDE = 3072  # pixels of the pictures that photos are cut from
 BASES = 3
 SUFFIXES = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif"}
 ORIENTATION_TAG = 0x0112
-KINDS = ("real", "small", "tiny")
+_MAKING = Lock()  # a base is made once, however many threads ask for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ def encode_photo(spec: PhotoSpec) -> bytes:
 def _quality(spec: PhotoSpec) -> int:
     """Small photos are kept well and large ones are pressed, as the web does it: 50 to 400 KB."""
     longest = max(spec.width, spec.height)
-    return 93 if longest < 900 else 87 if longest < 1600 else 78 if longest < 2200 else 68
+    return 93 if longest < 900 else 87 if longest < 1600 else 78 if longest < 2200 else 62
 
 
 def _picture(spec: PhotoSpec) -> Image.Image:
@@ -114,8 +116,8 @@ def _picture(spec: PhotoSpec) -> Image.Image:
 
 def _scale(spec: PhotoSpec) -> int:
     """How far the base is reduced before it is cut, so that a small photo still shows something."""
-    room = min(BASE_SIZE[0] / spec.width, BASE_SIZE[1] / spec.height)
-    return max((scale for scale in (1, 2, 4, 8) if scale <= room), default=1)
+    room = BASE_SIDE // max(spec.width, spec.height)
+    return max(scale for scale in (1, 2, 4, 8) if scale <= room)
 
 
 def _mark(image: Image.Image, draw: random.Random) -> None:
@@ -129,27 +131,26 @@ def _mark(image: Image.Image, draw: random.Random) -> None:
         shape((x - reach, y - reach, x + reach, y + reach), fill=colour)
 
 
-@cache
 def _base(index: int, scale: int) -> Image.Image:
-    if scale > 1:
-        return _base(index, scale // 2).reduce(2)
-    width, height = BASE_SIZE
-    rng = np.random.default_rng(index)
-    hills = rng.integers(0, 256, (10, 10, 3), dtype=np.uint8)
-    stones = rng.integers(0, 256, (190, 190, 3), dtype=np.uint8)
+    with _MAKING:
+        return _made_base(index, scale)
+
+
+@cache
+def _made_base(index: int, scale: int) -> Image.Image:
+    size = (BASE_SIDE // scale, BASE_SIDE // scale)
+    rng = np.random.default_rng((index, scale))
     image = Image.blend(
-        Image.fromarray(hills).resize(BASE_SIZE, Image.Resampling.BICUBIC),
-        Image.fromarray(stones).resize(BASE_SIZE, Image.Resampling.BICUBIC),
+        Image.fromarray(_noise(rng, 10, 10, 3)).resize(size, Image.Resampling.BICUBIC),
+        Image.fromarray(_noise(rng, 190, 190, 3)).resize(size, Image.Resampling.BICUBIC),
         0.25,
     )
-    grain = Image.fromarray(rng.integers(0, 256, (height, width), dtype=np.uint8))
-    return Image.blend(image, grain.convert("RGB"), 0.04)
+    grain = Image.fromarray(_noise(rng, *size))
+    return Image.blend(image, grain.convert("RGB"), 0.03)
 
 
-def make_bases() -> None:
-    """Make what photos are cut from, before threads would make it several times."""
-    for index in range(BASES):
-        _base(index, 8)
+def _noise(rng: np.random.Generator, *shape: int) -> npt.NDArray[np.uint8]:
+    return rng.integers(0, 256, shape, dtype=np.uint8)
 
 
 def _seed(name: str) -> int:

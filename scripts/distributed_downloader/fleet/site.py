@@ -8,7 +8,7 @@ from dataclasses import replace
 from hashlib import blake2b
 from random import Random
 
-from distributed_downloader.fleet.photos import make_bases, photo
+from distributed_downloader.fleet.photos import photo
 from distributed_downloader.fleet.plan import HostPlan, Special, Trick
 from distributed_downloader.fleet.replies import (
     NO_ANSWER,
@@ -142,7 +142,6 @@ def make_sites(plans: Sequence[HostPlan], port: int) -> dict[str, Site]:
         if plan.rate is not None:
             buckets.setdefault(plan.pace_group, Bucket(plan.rate, plan.burst))
         sites[plan.name] = Site(plan, port, buckets.get(plan.pace_group))
-    make_bases()
     with ThreadPoolExecutor(os.cpu_count()) as workers:
         made = [
             workers.submit(site.make_photo, index)
