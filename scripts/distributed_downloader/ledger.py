@@ -199,7 +199,7 @@ def _totals(paths: OutputPaths, partitions: pl.DataFrame) -> Iterator[str]:
     for folder in sorted(paths.images.glob("server_name=*/partition_id=*")):
         if Batch.from_folder(folder) not in listed:
             yield f"{folder} has images of a batch that is not in {paths.partitions.name}"
-    source = read_json(paths.source)
+    source = (read_json(paths.source) or {}).get("counts")
     if source is None:
         yield f"{paths.source} is missing"
         return

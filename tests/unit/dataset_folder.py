@@ -97,7 +97,7 @@ class DatasetFolder:
         refused = {"identifier": ["no url"] * self.rejected, "reason": ["no_host"] * self.rejected}
         schema = {"identifier": pl.String, "reason": pl.String}
         write_parquet(paths.rejected, pl.DataFrame(refused, schema))
-        write_json(paths.source, {"rows": self.rows})
+        write_json(paths.source, {"counts": {"rows": self.rows}})
         return self
 
     @property

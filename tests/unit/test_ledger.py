@@ -122,7 +122,7 @@ def test_short_list_of_a_batch_is_named(folder):
 
 
 def test_input_that_is_not_accounted_for_is_told_in_numbers(folder):
-    write_json(folder.paths.source, {"rows": 15})
+    write_json(folder.paths.source, {"counts": {"rows": 15}})
     refused(folder, r"the input had 15 rows, but 9 fetchable \+ 3 duplicates \+ 2 rejected = 14")
 
 

@@ -1,0 +1,65 @@
+# The checked config, the paths, and the functions that rules ask for their inputs. No rules here.
+#
+# OUT.<name> are the paths that config/README.md lists. CONFIG_PATH is the checked config with its
+# defaults, under a name with its hash: what a job reads never changes while it runs.
+
+import json
+import os
+import shlex
+import sys
+
+HOUSE = Path(workflow.basedir).parent
+SCRIPTS = HOUSE / "scripts"
+ENVIRONMENT = HOUSE / "workflow" / "envs" / "downloader.yaml"
+sys.path.insert(0, str(SCRIPTS))
+
+from distributed_downloader.begin import begin_run, input_files, settings_for
+from distributed_downloader.effective import effective_path
+from distributed_downloader.environment import environment_of
+from distributed_downloader.errors import DownloaderError
+from distributed_downloader.waves import first_wave, next_wave_is_due
+
+try:
+    SETTINGS = settings_for(config)
+except DownloaderError as error:
+    sys.exit(f"error: {error}")
+
+OUT = SETTINGS.paths
+CONFIG_PATH = effective_path(SETTINGS.raw, OUT.configs)
+FIRST_WAVE = first_wave(OUT)  # of this run; a job never asks for it
+IS_IN_CONDA = "conda" in [str(way) for way in workflow.deployment_settings.deployment_method]
+PYTHON = "python" if IS_IN_CONDA else shlex.quote(sys.executable)
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+
+def variables(stage, threads=1):
+    """The variables of a stage's job, as words for `env`. Libraries take no core unasked."""
+    wanted = {
+        **environment_of(SETTINGS, stage),
+        "POLARS_MAX_THREADS": str(threads),
+        "OMP_NUM_THREADS": "1",
+    }
+    return shlex.join(f"{name}={value}" for name, value in wanted.items())
+
+
+def planned_ranks(wildcards, input):
+    """As many ranks as the wave's plan has use for."""
+    return json.loads(Path(input.plan).read_text())["ranks"]
+
+
+def start():
+    """Take the output folder, or end with one sentence: nothing has been touched yet."""
+    try:
+        begin_run(SETTINGS, config)
+    except DownloaderError as error:
+        sys.exit(f"error: {error}")
+
+
+def account_for_what_is_there():
+    """After an error: verify and the report run all the same, and the error stands."""
+    for stage, name in (("verify", "verify_dataset"), ("report", "write_report")):
+        log = OUT.logs / stage / "after-an-error.log"
+        shell(
+            f"env {variables(stage)} {PYTHON} {{SCRIPTS}}/{name}.py --config {{CONFIG_PATH:q}}"
+            " --log {log:q} --flag {log:q}.json || true"
+        )

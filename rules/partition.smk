@@ -1,0 +1,23 @@
+# The list of URLs, checked and cut into batches of one server each.
+
+
+rule partition_urls:
+    input:
+        table=ancient(input_files(SETTINGS)),
+    output:
+        partitions=OUT.partitions,
+    log:
+        OUT.logs / "partition" / "partition.log",
+    benchmark:
+        OUT.logs / "partition" / "benchmark.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 2
+    params:
+        variables=variables("partition", threads=2),
+        script=SCRIPTS / "partition_urls.py",
+        config=CONFIG_PATH,
+    message:
+        "Cutting the list of URLs into batches"
+    shell:
+        "exec env {params.variables} {PYTHON} {params.script} --config {params.config:q} --log {log:q}"

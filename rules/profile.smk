@@ -1,0 +1,23 @@
+# What each server is like: a few samples, asked as politely as everything else.
+
+
+rule profile_servers:
+    input:
+        partitions=ancient(rules.partition_urls.output.partitions),
+    output:
+        profiles=OUT.profiles_table,
+    log:
+        OUT.logs / "profile" / "profile.log",
+    benchmark:
+        OUT.logs / "profile" / "benchmark.tsv"
+    conda:
+        ENVIRONMENT
+    threads: SETTINGS.cpu_per_worker
+    params:
+        variables=variables("profile"),
+        script=SCRIPTS / "profile_servers.py",
+        config=CONFIG_PATH,
+    message:
+        "Asking each server for a few samples"
+    shell:
+        "exec env {params.variables} {PYTHON} {params.script} --config {params.config:q} --log {log:q}"

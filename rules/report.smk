@@ -1,0 +1,22 @@
+# The summary and the page. Its flag is temporary, so that it runs in every run.
+
+
+rule write_report:
+    input:
+        verified=rules.verify_dataset.output.flag,
+    output:
+        flag=temp(OUT.logs / "report" / "written.json"),
+    log:
+        OUT.logs / "report" / "report.log",
+    conda:
+        ENVIRONMENT
+    localrule: True
+    params:
+        variables=variables("report"),
+        script=SCRIPTS / "write_report.py",
+        config=CONFIG_PATH,
+    message:
+        "Writing the report"
+    shell:
+        "exec env {params.variables} {PYTHON} {params.script} --config {params.config:q} --log {log:q}"
+        " --flag {output.flag:q}"

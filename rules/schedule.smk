@@ -1,0 +1,43 @@
+# One wave's plan: which rank asks which group, and how long it will take.
+
+
+rule schedule_wave:
+    input:
+        profiles=ancient(rules.profile_servers.output.profiles),
+    output:
+        plan=OUT.schedules / "{wave}" / "plan.json",
+        schedule=OUT.schedules / "{wave}" / "schedule.parquet",
+    log:
+        OUT.logs / "schedule" / "{wave}.log",
+    benchmark:
+        OUT.logs / "schedule" / "{wave}.tsv"
+    conda:
+        ENVIRONMENT
+    localrule: True
+    params:
+        variables=variables("schedule"),
+        script=SCRIPTS / "schedule_wave.py",
+        config=CONFIG_PATH,
+    message:
+        "Planning wave {wildcards.wave}"
+    shell:
+        "exec env {params.variables} {PYTHON} {params.script} --config {params.config:q} --log {log:q}"
+        " --wave {wildcards.wave} --first {FIRST_WAVE}"
+
+
+rule plan:
+    input:
+        profiles=ancient(rules.profile_servers.output.profiles),
+    log:
+        OUT.logs / "schedule" / "plan.log",
+    conda:
+        ENVIRONMENT
+    localrule: True
+    params:
+        variables=variables("schedule"),
+        script=SCRIPTS / "schedule_wave.py",
+        config=CONFIG_PATH,
+    message:
+        "How long it will take"
+    shell:
+        "exec env {params.variables} {PYTHON} {params.script} --config {params.config:q} --log {log:q}"

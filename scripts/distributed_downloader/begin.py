@@ -1,0 +1,76 @@
+"""A run's first and last steps, in the process that runs the workflow.
+
+1. Nothing is touched before everything is checked: settings, budgets, identity, the folder.
+2. The run lock is taken: one run per output folder. A writer that an earlier run left behind is
+   asked to end, and waited for.
+3. A signal asks the writer to stop: it stores what it has, whoever started it.
+"""
+
+import atexit
+import glob
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from distributed_downloader.budgets import check_budgets
+from distributed_downloader.config import notices, resolve_config, settings_of
+from distributed_downloader.effective import write_effective_config
+from distributed_downloader.identity import check_identity
+from distributed_downloader.lock import Lock, request_stop, stop_orphan
+from distributed_downloader.partition import check_folder
+from distributed_downloader.progress import watch
+from distributed_downloader.settings import Settings
+
+
+def settings_for(given: Mapping[str, Any]) -> Settings:
+    """The settings of what the user gave. Reads only. Raises ConfigError, FolderError."""
+    settings = settings_of(resolve_config(given))
+    check_budgets(settings)
+    check_identity(settings)
+    return settings
+
+
+def input_files(settings: Settings) -> list[str]:
+    """The files that `path_to_input` names now; none if it names nothing any more."""
+    path = Path(settings.path_to_input)
+    if path.is_dir():
+        return sorted(str(file) for file in path.rglob("*") if file.is_file())
+    return sorted(file for file in glob.glob(str(path)) if Path(file).is_file())  # noqa: PTH207
+
+
+def begin_run(settings: Settings, given: Mapping[str, Any]) -> None:
+    """Take the output folder until this process ends. Raises DownloaderError."""
+    check_folder(settings)
+    for notice in notices(given):
+        tell(f"note: {notice}")
+    paths = settings.paths
+    lock = Lock.acquire(paths.run_lock, role="the workflow")
+    atexit.register(lock.release)
+    os.environ["DOWNLOADER_RUN"] = lock.nonce
+    lock.keep_beating()
+    stop_orphan(paths, tell=tell)
+    write_effective_config(settings.raw, paths.configs)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        _stop_writer_first(number, paths.writer_lock)
+    atexit.register(watch(paths.checkpoint, sys.stderr))
+
+
+def _stop_writer_first(number: signal.Signals, writer_lock: Path) -> None:
+    """On this signal, first ask the writer to stop; then what Snakemake does on it."""
+    theirs = signal.getsignal(number)
+
+    def on_signal(received: int, frame: FrameType | None) -> None:
+        request_stop(writer_lock)
+        if callable(theirs):
+            theirs(received, frame)
+
+    signal.signal(number, on_signal)
+
+
+def tell(sentence: str) -> None:
+    """Say it to the person at the terminal."""
+    print(sentence, file=sys.stderr, flush=True)

@@ -1,0 +1,143 @@
+"""The one door through which a rank's requests go out: whose group, may we, and when.
+
+Every request passes `admit` before it is sent, redirects, retries, samples and robots.txt too:
+
+1. A group that another rank owns is not asked: the next wave asks there.
+2. A server that is listed as ignored is not asked, nor one that has just proved to be dead.
+3. robots.txt of the authority is read first, once for the whole job, and obeyed (`permission`).
+4. Then the request waits for a free connection of its group, and for its turn.
+
+Every answer passes `heard`: it sets its group's pace, and may say that the image is not for us.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from distributed_downloader.permission import Permission
+
+from distributed_downloader.courtesy import GroupPace
+from distributed_downloader.fetching import Answer, classify_status
+from distributed_downloader.ignored import is_ignored
+from distributed_downloader.records import (
+    CONTENT_CODE,
+    NETWORK_CODE,
+    ErrorClass,
+    Failed,
+    Outcome,
+    Redirected,
+)
+from distributed_downloader.schedule import Ownership
+from distributed_downloader.urls import server_of
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class GateRules:
+    """What a gate asks the rest of the rank."""
+
+    ownership: Ownership
+    group_of: Callable[[str], str]  # of a server
+    pace_of: Callable[[str, str], GroupPace]  # of a group, with one of its servers
+    on_block: Callable[[], None]  # write down what is known, before it matters
+
+
+class Gate:
+    """All groups of one rank: their paces, their connections, and the servers that are dead."""
+
+    def __init__(self, rules: GateRules, permission: Permission) -> None:
+        self._rules = rules
+        self._permission = permission
+        self._connections: dict[str, asyncio.Semaphore] = {}
+        self._is_closed = False
+        self._waiting: set[asyncio.Task[object]] = set()
+        self.paces: dict[str, GroupPace] = {}
+        self.ignored: frozenset[str] = frozenset()
+
+    def open(self, group: str, server: str) -> GroupPace:
+        """The pace of a group of ours, made when it is first asked for."""
+        if group not in self.paces:
+            self.paces[group] = self._rules.pace_of(group, server)
+            self._connections[group] = asyncio.Semaphore(self.paces[group].connections)
+        return self.paces[group]
+
+    def close(self) -> None:
+        """End what waits for a turn: nothing more is sent."""
+        self._is_closed = True
+        for task in self._waiting:
+            task.cancel()
+
+    def is_ignored(self, server: str) -> bool:
+        """Whether the server was listed as ignored, perhaps while we run."""
+        return is_ignored(server, self.ignored)
+
+    def refusal(self, url: str) -> Failed | None:
+        """Why a server is not even asked: it proved dead just now, and its rows wait."""
+        server = server_of(url)
+        pace = self.paces.get(self._rules.group_of(server))
+        down_s = pace.down_for_s(server) if pace is not None else 0.0
+        if down_s <= 0:
+            return None
+        message = f"not asked: {server} failed too often in a row"
+        return Failed(ErrorClass.SERVER_DOWN, NETWORK_CODE, message, retryable=True)
+
+    async def admit(self, url: str) -> Outcome | None:
+        """Wait for a turn. None: send it now. An Outcome: do not, and this is what comes of it."""
+        if self._is_closed:
+            return Failed(ErrorClass.INTERNAL, CONTENT_CODE, "stopped", True, costs_a_try=False)
+        server = server_of(url)
+        group = self._rules.group_of(server)
+        if not self._rules.ownership.is_ours(group):
+            return Redirected(url)
+        if self.is_ignored(server):
+            message = f"redirects to {server}, which is listed as ignored"
+            return Failed(ErrorClass.OPTED_OUT, CONTENT_CODE, message, retryable=False)
+        self.open(group, server)
+        with self._is_waiting():
+            refused = await self._permission.refusal(url, self)
+            if refused is None:
+                await self.turn(group)
+        return refused
+
+    async def turn(self, group: str) -> None:
+        """Wait for a connection of the group, then for its turn; `heard` gives it back."""
+        await self._connections[group].acquire()
+        try:
+            await self.paces[group].turn()
+        except BaseException:
+            self._connections[group].release()
+            raise
+
+    def heard(self, url: str, answer: Answer) -> Failed | None:
+        """What the answer means for the group; a Failed if it means that the row must not go on."""
+        server = server_of(url)
+        group = self._rules.group_of(server)
+        self._connections[group].release()
+        verdict = self.paces[group].heard(answer, server)
+        if verdict.sentence:
+            log.info("%s", verdict.sentence)
+        if verdict.must_be_saved:
+            self._rules.on_block()
+        if not verdict.costs_a_try and answer.status is not None:
+            return _not_its_fault(url, answer.status)
+        return self._permission.opt_out(url, answer)
+
+    @contextmanager
+    def _is_waiting(self) -> Iterator[None]:
+        task = asyncio.current_task()
+        assert task is not None
+        self._waiting.add(task)
+        try:
+            yield
+        finally:
+            self._waiting.discard(task)
+
+
+def _not_its_fault(url: str, status: int) -> Failed:
+    """The server refused its group: the row is tried again, and has lost nothing."""
+    error_class, retryable = classify_status(status)
+    message = f"HTTP {status}: the group is asked too fast"
+    return Failed(error_class, status, message, retryable, final_url=url, costs_a_try=False)

@@ -1,0 +1,117 @@
+"""The ranks of one job, and the only room that knows of MPI.
+
+A blocking MPI wait burns a core, so everything here is asked without waiting and slept between.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from distributed_downloader.errors import LauncherError
+
+POLL_S = 0.05
+_NEWS = 7  # the tag of messages between ranks
+
+
+class World(Protocol):
+    """All ranks of one job, seen from one of them."""
+
+    rank: int
+    size: int
+
+    def tell(self, rank: int, message: Any) -> None:
+        """Send a small message without waiting."""
+
+    def heard(self) -> Iterator[Any]:
+        """Messages that have arrived, without waiting."""
+
+    async def barrier(self) -> None:
+        """Wait, asleep, until every rank is here."""
+
+    def share(self, value: Any) -> Any:
+        """Rank 0's value at every rank; right after a barrier only."""
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's value at rank 0, an empty list elsewhere; right after a barrier only."""
+
+
+class Solo:
+    """A world of one rank, without MPI."""
+
+    rank = 0
+    size = 1
+
+    def __init__(self) -> None:
+        self._inbox: list[Any] = []
+
+    def tell(self, rank: int, message: Any) -> None:  # noqa: ARG002  only rank 0 exists
+        """Keep the message for ourselves."""
+        self._inbox.append(message)
+
+    def heard(self) -> Iterator[Any]:
+        """Hand out what was told."""
+        while self._inbox:
+            yield self._inbox.pop(0)
+
+    async def barrier(self) -> None:
+        """Nobody to wait for."""
+
+    def share(self, value: Any) -> Any:
+        """Our own value."""
+        return value
+
+    def gather(self, value: Any) -> list[Any]:
+        """Our own value."""
+        return [value]
+
+
+class MpiWorld:
+    """A world over MPI's communicator of everybody."""
+
+    def __init__(self, comm: Any) -> None:
+        self._comm = comm
+        self.rank: int = comm.Get_rank()
+        self.size: int = comm.Get_size()
+        self._sending: list[Any] = []
+
+    def tell(self, rank: int, message: Any) -> None:
+        """Send without waiting; requests that ended are dropped here."""
+        self._sending = [request for request in self._sending if not request.Test()]
+        self._sending.append(self._comm.isend(message, dest=rank, tag=_NEWS))
+
+    def heard(self) -> Iterator[Any]:
+        """Receive what is already here."""
+        while self._comm.iprobe(tag=_NEWS):
+            yield self._comm.recv(tag=_NEWS)
+
+    async def barrier(self) -> None:
+        """Ask and sleep: a waiting rank leaves its core to the others."""
+        request = self._comm.Ibarrier()
+        while not request.Test():
+            await asyncio.sleep(POLL_S)
+
+    def share(self, value: Any) -> Any:
+        """MPI's own broadcast."""
+        return self._comm.bcast(value, root=0)
+
+    def gather(self, value: Any) -> list[Any]:
+        """MPI's own gather: every rank has just passed a barrier, so nobody waits long."""
+        return self._comm.gather(value, root=0) or []
+
+
+def open_world(ranks: int) -> World:
+    """The world this process was started into; LauncherError if it is not `ranks` large.
+
+    A launcher that does not match the MPI library silently starts copies of rank 0 of 1: without
+    this check each would do all the work.
+    """
+    from mpi4py import MPI  # noqa: PLC0415  importing it starts MPI: only ranks may
+
+    world = MpiWorld(MPI.COMM_WORLD)
+    if world.size != ranks:
+        raise LauncherError(
+            f"{ranks} ranks were asked for, but this one sees {world.size}: the MPI launcher and "
+            "the MPI library of mpi4py do not match. Set `mpi` of rule download_images in the "
+            "profile to the launcher of that library (mpich: mpiexec, or srun --mpi=pmi2)."
+        )
+    return world

@@ -1,0 +1,190 @@
+"""One wave's plan from the files: what is left, how fast its groups may be asked, who asks them.
+
+`schedule.py` decides; this room reads what the decision needs and writes it down.
+"""
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TextIO
+
+import polars as pl
+
+from distributed_downloader.batch_files import COMPLETED_NAME
+from distributed_downloader.budgets import budget_of
+from distributed_downloader.courtesy import Memory
+from distributed_downloader.durable import read_json, write_json, write_parquet
+from distributed_downloader.ignored import read_ignored
+from distributed_downloader.memories import load_memories
+from distributed_downloader.paths import Batch, OutputPaths
+from distributed_downloader.progress import duration
+from distributed_downloader.schedule import GroupWork, Machine, Plan, plan_wave
+from distributed_downloader.settings import Settings
+from distributed_downloader.tables import PROFILES, SCHEDULE
+from distributed_downloader.worklist import rows_left
+
+log = logging.getLogger(__name__)
+
+TOLD_GROUPS = 5
+
+Sleep = Callable[[float], None]
+WorkByGroup = Mapping[str, Mapping[Batch, int]]  # rows left
+
+
+def batches_of(paths: OutputPaths) -> list[Batch]:
+    """Every batch, in the order of partitions.parquet."""
+    table = pl.read_parquet(paths.partitions, columns=["server_name", "partition_id"])
+    return [Batch(server, number) for server, number in table.iter_rows()]
+
+
+def unfinished(paths: OutputPaths) -> Iterator[Batch]:
+    """Batches that have rows without a final state, as far as their mark tells."""
+    for batch in batches_of(paths):
+        if not (paths.batch_images(batch) / COMPLETED_NAME).exists():
+            yield batch
+
+
+def work_left(settings: Settings) -> WorkByGroup:
+    """Group -> batch -> rows left, ignored servers left out."""
+    ignored = read_ignored(settings.paths.ignored_table)
+    work: dict[str, dict[Batch, int]] = defaultdict(dict)
+    for batch in unfinished(settings.paths):
+        for group, left in rows_left(batch, settings, ignored).by_group.items():
+            work[group][batch] = left.rows
+    return work
+
+
+def plan_next_wave(settings: Settings) -> Plan:
+    """The plan for what is left now, with what profile and earlier waves have learned."""
+    profiles = read_profiles(settings.paths)
+    memories = load_memories(settings.paths)
+    work = work_left(settings)
+    groups = [
+        group_work(group, batches, settings, profiles, memories.get(group))
+        for group, batches in work.items()
+    ]
+    machine = Machine(settings.max_nodes, settings.workers_per_node, settings.cpu_per_worker)
+    return plan_wave(groups, machine)
+
+
+def read_profiles(paths: OutputPaths) -> Mapping[str, Mapping[str, Any]]:
+    """Server name -> what was measured of it; a table that a person edited is read as it is."""
+    table = pl.read_csv(paths.profiles_table, schema_overrides=dict(PROFILES))
+    return {row["server_name"]: row for row in table.iter_rows(named=True)}
+
+
+def group_work(
+    group: str,
+    batches: Mapping[Batch, int],
+    settings: Settings,
+    profiles: Mapping[str, Mapping[str, Any]],
+    memory: Memory | None,
+) -> GroupWork:
+    """A group's rows with the rate it may take and the rate it is expected to take."""
+    servers = sorted({batch.server_name for batch in batches})
+    known = [profiles[server] for server in servers if server in profiles]
+    is_alive = memory is not None and memory.accepted > 0
+    limit = group_limit(budget_of(group, servers, settings).rate, known, is_alive=is_alive)
+    learned = memory.rate if memory is not None and memory.rate else limit
+    blocked_s = max(0.0, memory.blocked_until - time.time()) if memory is not None else 0.0
+    sizes = [row["mean_bytes"] for row in known if row["mean_bytes"]]
+    return GroupWork(
+        group=group,
+        rows=sum(batches.values()),
+        rate_limit=limit,
+        rate=min(limit, learned),
+        blocked_s=blocked_s,
+        mean_bytes=sum(sizes) / len(sizes) if sizes else None,
+        batches=batches,
+    )
+
+
+def group_limit(
+    budget_rate: float, profiles: Iterable[Mapping[str, Any]], *, is_alive: bool = False
+) -> float:
+    """Requests per second of a whole group.
+
+    Its budget; at most what its liveliest server can carry (a dead one slows only its own rows);
+    never faster than the longest crawl delay among its servers allows. Servers whose samples all
+    failed start gently, until the group has answered a wave (`is_alive`).
+    """
+    known = list(profiles)
+    rates = [row["rate_limit"] for row in known if row["success_count"] or not is_alive]
+    delays = [1 / row["crawl_delay_s"] for row in known if row["crawl_delay_s"]]
+    carried = max(rates, default=budget_rate)
+    return float(min([budget_rate, carried, *delays]))
+
+
+def write_plan(settings: Settings, wave: int, plan: Plan) -> None:
+    """schedule.parquet, then plan.json: the plan is there when its schedule is."""
+    folder = settings.paths.wave(wave)
+    write_parquet(folder / "schedule.parquet", pl.DataFrame(_schedule_rows(plan), SCHEDULE, orient="row"))
+    write_json(folder / "plan.json", {"wave": wave, **plan_summary(plan)})
+
+
+def plan_summary(plan: Plan) -> dict[str, Any]:
+    """What plan.json says, for the loop and for people."""
+    groups = [group for rank in plan.ranks for group in rank]
+    return {
+        "ranks": max(1, len(plan.ranks)),
+        "nodes": max(1, plan.nodes),
+        "rows": sum(group.rows for group in groups),
+        "groups": len(groups),
+        "predicted_s": round(plan.predicted_s, 1),
+        "lower_bound_s": round(plan.lower_bound_s, 1),
+        "bound_group": plan.bound_group,
+        "bytes": round(sum(group.rows * (group.mean_bytes or 0) for group in groups)),
+        "blocked": {group.group: round(group.blocked_s, 1) for group in groups if group.blocked_s},
+        "written": time.time(),
+    }
+
+
+def _schedule_rows(plan: Plan) -> list[tuple[int, str, int, str, float, int]]:
+    return [
+        (rank, batch.server_name, batch.partition_id, group.group, group.rate_limit, rows)
+        for rank, groups in enumerate(plan.ranks)
+        for group in groups
+        for batch, rows in sorted(group.batches.items())
+    ]
+
+
+def wait_for_turn(settings: Settings, waves_before: int, *, sleep: Sleep = time.sleep) -> None:
+    """Wait, without a job, until the next wave makes sense; `waves_before` are those of this run.
+
+    Until the first blocked group is free, if all that is left is blocked. Before asking again for
+    what only failed for now: `first_s`, and `factor` times longer before each further wave.
+    """
+    left = read_json(settings.paths.left)
+    if not left:
+        return
+    until, why = left["free_at"], "all that is left belongs to servers that rest"
+    if waves_before and not left["pending"]:
+        politeness = settings.politeness
+        rest_s = politeness.first_s * politeness.factor ** (waves_before - 1)
+        retry_at = left["written"] + min(rest_s, settings.politeness.wait_s)
+        if retry_at > until:
+            until, why = retry_at, "all that is left has failed for now"
+    wait_s = until - time.time()
+    if wait_s > 0:
+        log.warning("waiting %.0f s before the next wave: %s", wait_s, why)
+        sleep(wait_s)
+
+
+def tell_plan(plan: Plan, stream: TextIO) -> None:
+    """How long it will take, for a person."""
+    groups = [group for rank in plan.ranks for group in rank]
+    rows = sum(group.rows for group in groups)
+    print(
+        f"{rows:,} rows of {len(groups):,} groups are left, for {max(1, len(plan.ranks))} ranks.\n"
+        f"About {duration(plan.predicted_s)}; politeness alone costs "
+        f"{duration(plan.lower_bound_s)} (set by {plan.bound_group}).",
+        file=stream,
+    )
+    slowest = sorted(groups, key=lambda group: -group.predicted_s)[:TOLD_GROUPS]
+    for group in slowest:
+        print(
+            f"  {group.group}: {group.rows:,} rows at {group.rate:.3g}/s, "
+            f"{duration(group.predicted_s)}",
+            file=stream,
+        )

@@ -1,0 +1,168 @@
+"""What each server is like, from a few samples that are asked as politely as everything else.
+
+A sample that brings an image is stored like any other: it is not fetched a second time. One that
+fails for now leaves its row as it was. The rate of a server is the smallest of
+
+1. its budget (`default_rate_limit` or `politeness.servers`, times `rate_multiplier`),
+2. 1 / Crawl-delay of its robots.txt,
+3. what its connections carry at the latency that was seen: connections / latency;
+
+and GENTLE_RATE at most, to start with, if none of its samples was answered.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean, median
+from typing import Any
+
+import polars as pl
+
+from distributed_downloader.budgets import Budget, budget_of
+from distributed_downloader.durable import whole_file
+from distributed_downloader.duty import Duty, GroupOrders, Worker
+from distributed_downloader.errors import DownloaderError
+from distributed_downloader.groups import groups_of
+from distributed_downloader.ignored import is_ignored, read_ignored
+from distributed_downloader.lock import Lock
+from distributed_downloader.memories import memory_file
+from distributed_downloader.parts import PROFILE_WAVE
+from distributed_downloader.paths import Batch
+from distributed_downloader.rank import Effort
+from distributed_downloader.records import ErrorClass, Failed, Fetched, Outcome, Row
+from distributed_downloader.schedule import Ownership
+from distributed_downloader.settings import Settings
+from distributed_downloader.tables import PROFILES
+from distributed_downloader.transport import client_of
+from distributed_downloader.wave import rows_by_batch, settle_batches
+from distributed_downloader.worklist import RowsLeft, read_rows, rows_left
+
+GENTLE_RATE = 1.0  # requests per second
+PATIENCE_S = 10.0
+
+
+@dataclass(slots=True)
+class Sampled:
+    """What the samples of one server brought."""
+
+    latencies_s: list[float] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    errors: int = 0
+    disallowed: int = 0
+    answers: int = 0  # of any HTTP status under 500, but 429
+
+    def take(self, outcome: Outcome) -> None:
+        """Count one sample's outcome."""
+        match outcome:
+            case Fetched():
+                self.latencies_s.append(outcome.latency_s)
+                self.sizes.append(len(outcome.body))
+                self.answers += 1
+            case Failed():
+                self.errors += 1
+                self.disallowed += outcome.error_class is ErrorClass.ROBOTS_DISALLOWED
+                self.answers += 0 < outcome.error_code < 500 and outcome.error_code != 429
+
+
+def rate_of(budget: Budget, sampled: Sampled, crawl_delay_s: float | None) -> float:
+    """Requests per second that the server is asked for, as the rules above say."""
+    rate = budget.with_crawl_delay(crawl_delay_s).rate
+    if sampled.latencies_s:
+        return min(rate, budget.connections / max(median(sampled.latencies_s), 0.001))
+    return min(rate, GENTLE_RATE) if sampled.errors and not sampled.answers else rate
+
+
+async def profile_servers(settings: Settings, lock: Lock) -> None:
+    """Write the profiles table. Raises DownloaderError if what was fetched cannot be stored."""
+    rows = rows_by_batch(settings.paths)
+    batches: dict[str, list[Batch]] = defaultdict(list)
+    for batch in rows:
+        batches[batch.server_name].append(batch)
+    sampled: defaultdict[str, Sampled] = defaultdict(Sampled)
+    delays: Mapping[str, float] = {}
+    if settings.profile_samples:
+        delays = await _sample(settings, batches, sampled, lock)
+        settle_batches(settings, rows, lock.check)
+    groups = groups_of(batches, settings.politeness)
+    table = [
+        {
+            "server_name": server,
+            "group": groups[server],
+            "total_batches": len(of_server),
+            "total_rows": sum(rows[batch] for batch in of_server),
+            **_measured(settings, groups[server], server, sampled[server], delays.get(server)),
+        }
+        for server, of_server in sorted(batches.items())
+    ]
+    with whole_file(settings.paths.profiles_table) as beside:
+        pl.DataFrame(table, PROFILES).write_csv(beside)
+
+
+def _measured(
+    settings: Settings, group: str, server: str, sampled: Sampled, crawl_delay_s: float | None
+) -> dict[str, Any]:
+    budget = budget_of(group, [server], settings)
+    return {
+        "success_count": len(sampled.sizes),
+        "error_count": sampled.errors,
+        "rate_limit": round(rate_of(budget, sampled, crawl_delay_s), 6),
+        "latency_s": median(sampled.latencies_s) if sampled.latencies_s else None,
+        "mean_bytes": fmean(sampled.sizes) if sampled.sizes else None,
+        "crawl_delay_s": crawl_delay_s,
+        "disallowed_count": sampled.disallowed,
+    }
+
+
+async def _sample(
+    settings: Settings,
+    batches: Mapping[str, Sequence[Batch]],
+    sampled: defaultdict[str, Sampled],
+    lock: Lock,
+) -> Mapping[str, float]:
+    """Fetch the samples; the crawl delays (seconds) by server that were met on the way."""
+    async with client_of(settings) as client:
+        duty = _duty(settings, batches, lock)
+        worker = Worker(settings, duty, client, on_outcome=lambda r, o: sampled[r.server].take(o))
+        result = await worker.run()
+    if result.failure:
+        raise DownloaderError(result.failure)
+    return worker.crawl_delays()
+
+
+def _duty(settings: Settings, batches: Mapping[str, Sequence[Batch]], lock: Lock) -> Duty:
+    ignored = read_ignored(settings.paths.ignored_table)
+    servers = [
+        server
+        for server in batches
+        if not server.startswith("_small-") and not is_ignored(server, ignored)
+    ]
+    by_group: dict[str, list[str]] = defaultdict(list)
+    for server, group in groups_of(servers, settings.politeness).items():
+        by_group[group].append(server)
+    groups = [
+        GroupOrders(
+            group=group,
+            rate_limit=budget_of(group, members, settings).rate,
+            servers=sorted(members),
+            rows=_samples(settings, group, [batches[server][0] for server in sorted(members)]),
+        )
+        for group, members in sorted(by_group.items())
+    ]
+    return Duty(
+        wave=PROFILE_WAVE,
+        ownership=Ownership(0, 1, {}),
+        groups=groups,
+        total_rows=settings.profile_samples * len(servers),
+        effort=Effort(tries_per_row=1, patience_s=PATIENCE_S, keeps_retryable=False),
+        memory_file=memory_file(settings.paths.schedules / "profile", 0),
+        allowed=lock.check,
+    )
+
+
+def _samples(settings: Settings, group: str, firsts: Sequence[Batch]) -> Iterator[Row]:
+    """A few rows, evenly spread, of the first batch of each server of the group."""
+    for batch in firsts:
+        left = rows_left(batch, settings)
+        step = max(1, len(left.table) // settings.profile_samples)
+        chosen = left.table.gather_every(step).head(settings.profile_samples)
+        yield from read_rows(RowsLeft(batch, chosen), group, settings.paths)

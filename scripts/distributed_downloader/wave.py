@@ -1,0 +1,223 @@
+"""One wave over all its ranks: begin together, work apart, end together.
+
+1. All ranks pass a barrier: no request is sent before everybody is there.
+2. Each rank works through its groups, and tells rank 0 how far it is; rank 0 keeps
+   `checkpoint.json` and beats for all. What stops one rank stops all.
+3. After a barrier the ranks share out the batches, consolidate them, and count what is left.
+4. Rank 0 writes what the wave learned, then `left.json`, then `progress.json`.
+"""
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import httpx
+import polars as pl
+
+from distributed_downloader.batch_files import COMPLETED_NAME
+from distributed_downloader.counts import LeftRows
+from distributed_downloader.durable import write_json, write_parquet
+from distributed_downloader.duty import Duty, GroupOrders, Result, Worker
+from distributed_downloader.errors import DownloaderError
+from distributed_downloader.ignored import read_ignored
+from distributed_downloader.left import write_left
+from distributed_downloader.lock import Lock
+from distributed_downloader.memories import blocks_of, load_memories, memory_file
+from distributed_downloader.mpi import World
+from distributed_downloader.news import News, progress_of
+from distributed_downloader.parts import list_parts
+from distributed_downloader.paths import Batch, OutputPaths
+from distributed_downloader.progress import write_progress
+from distributed_downloader.rank import Effort
+from distributed_downloader.records import Row
+from distributed_downloader.schedule import Ownership
+from distributed_downloader.settings import Settings
+from distributed_downloader.shards import consolidate
+from distributed_downloader.tables import LEARNED
+from distributed_downloader.transport import client_of
+from distributed_downloader.waves import PROGRESS, STARTED
+from distributed_downloader.worklist import read_rows, rows_left
+
+log = logging.getLogger(__name__)
+
+PATIENCE_S = 30.0  # how long a wave with nothing else to do waits for a blocked group
+EXCHANGE_S = 1.0
+
+Rows = Mapping[Batch, int]  # of each batch, in partitions.parquet
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one rank did, and what it counted of its share of the batches."""
+
+    result: Result
+    left: Mapping[str, LeftRows]
+    stopped: str | None
+    failure: str | None
+
+
+async def run_wave(settings: Settings, wave: int, world: World, lock: Lock) -> None:
+    """Take part in a wave. Raises the first error that ended it, once all that can be is stored."""
+    started = time.time()
+    if world.rank == 0:
+        write_json(settings.paths.wave(wave) / STARTED, {"started": started})
+    await world.barrier()
+    async with client_of(settings) as client:
+        result, stopped = await _work(settings, wave, world, lock, client)
+    await world.barrier()
+    share = await asyncio.to_thread(_settle, settings, world, lock, result, stopped)
+    await world.barrier()
+    shares = world.gather(share)
+    if world.rank == 0:
+        _end(settings, wave, shares, started)
+    await world.barrier()
+    failure = next((one.failure for one in [share, *shares] if one.failure), None)
+    if failure:
+        raise DownloaderError(failure)
+
+
+async def _work(
+    settings: Settings, wave: int, world: World, lock: Lock, client: httpx.AsyncClient
+) -> tuple[Result, str | None]:
+    duty = duty_of(settings, wave, world, lock.check)
+    worker = Worker(settings, duty, client)
+    news = News(world, worker.tally, worker.stop)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, news.stop_all, f"{number.name} was received")
+    exchanging = asyncio.create_task(_exchange(settings, wave, news, lock, world))
+    result = await worker.run()
+    if result.failure:
+        news.stop_all(result.failure)
+    await _end_together(world, exchanging)
+    return result, news.stopped
+
+
+async def _end_together(world: World, exchanging: asyncio.Task[None]) -> None:
+    """Go on exchanging news until every rank has ended its work: rank 0 passes things on."""
+    await world.barrier()
+    exchanging.cancel()
+    await asyncio.gather(exchanging, return_exceptions=True)
+
+
+async def _exchange(settings: Settings, wave: int, news: News, lock: Lock, world: World) -> None:
+    started = time.time()
+    while True:
+        news.exchange()
+        if world.rank == 0:
+            if lock.stop_requested():
+                news.stop_all("a later run asked for it")
+            progress = progress_of(wave, news.tallies.values(), world.size, started)
+            write_progress(settings.paths.checkpoint, progress)
+        await asyncio.sleep(EXCHANGE_S)
+
+
+def duty_of(settings: Settings, wave: int, world: World, allowed: Callable[[], None]) -> Duty:
+    """What the wave's schedule gives to this rank."""
+    paths = settings.paths
+    schedule = pl.read_parquet(paths.wave(wave) / "schedule.parquet")
+    owners = dict(schedule.select("group", "rank").unique().iter_rows())
+    mine = schedule.filter(pl.col("rank") == world.rank)
+    groups = [
+        _orders(settings, str(group), rows)
+        for (group,), rows in mine.group_by("group", maintain_order=True)
+    ]
+    return Duty(
+        wave=wave,
+        ownership=Ownership(world.rank, world.size, owners),
+        groups=groups,
+        total_rows=int(mine["rows"].sum()),
+        effort=Effort(settings.retries_per_row, PATIENCE_S),
+        memory_file=memory_file(paths.wave(wave), world.rank),
+        allowed=allowed,
+    )
+
+
+def _orders(settings: Settings, group: str, schedule: pl.DataFrame) -> GroupOrders:
+    batches = [Batch(*pair) for pair in schedule.select("server_name", "partition_id").iter_rows()]
+    return GroupOrders(
+        group=group,
+        rate_limit=schedule["rate_limit"][0],
+        servers=sorted({batch.server_name for batch in batches}),
+        rows=_rows(settings, group, batches),
+    )
+
+
+def _rows(settings: Settings, group: str, batches: Sequence[Batch]) -> Iterator[Row]:
+    """The group's rows that are left, batch after batch, each opened when its turn has come."""
+    for batch in batches:
+        left = rows_left(batch, settings)
+        log.info("batch started: %s, %d rows left for %s", batch.folder, len(left.table), group)
+        yield from read_rows(left, group, settings.paths)
+
+
+def _settle(
+    settings: Settings, world: World, lock: Lock, result: Result, stopped: str | None
+) -> Share:
+    """Consolidate and count this rank's share of all batches."""
+    rows = rows_by_batch(settings.paths)
+    share = dict(list(rows.items())[world.rank :: world.size])
+    try:
+        settle_batches(settings, share, lock.check)
+        return Share(result, count_left(settings, share), stopped, result.failure)
+    except DownloaderError as error:
+        log.error("%s", error)
+        return Share(result, {}, stopped, result.failure or str(error))
+
+
+def rows_by_batch(paths: OutputPaths) -> dict[Batch, int]:
+    """Every batch with its rows."""
+    return {Batch(*names): rows for *names, rows in pl.read_parquet(paths.partitions).iter_rows()}
+
+
+def settle_batches(settings: Settings, batches: Rows, allowed: Callable[[], None]) -> None:
+    """Consolidate those of the batches that have parts."""
+    for batch, rows in batches.items():
+        if not list_parts(settings.paths.batch_images(batch)):
+            continue
+        states = consolidate(
+            batch, settings.paths, rows, retries_waves=settings.retries_waves, allowed=allowed
+        )
+        words = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+        log.info("batch consolidated: %s, %s", batch.folder, words)
+
+
+def count_left(settings: Settings, batches: Iterable[Batch]) -> dict[str, LeftRows]:
+    """Rows left of each group in these batches; one marked completed is not opened."""
+    ignored = read_ignored(settings.paths.ignored_table)
+    return _summed(
+        rows_left(batch, settings, ignored).by_group
+        for batch in batches
+        if not (settings.paths.batch_images(batch) / COMPLETED_NAME).exists()
+    )
+
+
+def _summed(counts: Iterable[Mapping[str, LeftRows]]) -> dict[str, LeftRows]:
+    sums: dict[str, LeftRows] = {}
+    for count in counts:
+        for group, left in count.items():
+            known = sums.get(group, LeftRows())
+            sums[group] = LeftRows(known.pending + left.pending, known.retryable + left.retryable)
+    return sums
+
+
+def _end(settings: Settings, wave: int, shares: Sequence[Share], started: float) -> None:
+    """What rank 0 writes; a kill may come between any two: `progress.json` is the last."""
+    folder = settings.paths.wave(wave)
+    learned = [row for share in shares for row in share.result.learned]
+    write_parquet(folder / "learned.parquet", pl.DataFrame(learned, LEARNED))
+    blocks = blocks_of(load_memories(settings.paths))
+    left = write_left(settings.paths, _summed(share.left for share in shares), blocks)
+    progress = {
+        "wave": wave,
+        "ranks": len(shares),
+        "changed": sum(share.result.settled for share in shares),
+        "left": left["left"],
+        "stopped": next((share.stopped for share in shares if share.stopped), None),
+        "started": started,
+        "ended": time.time(),
+    }
+    write_json(folder / PROGRESS, progress)

@@ -1,0 +1,31 @@
+"""Ask each server for a few samples and write down what it is like."""
+
+import argparse
+import asyncio
+from pathlib import Path
+
+from distributed_downloader.config import load_settings
+from distributed_downloader.logs import reporting_errors, start_logging
+from distributed_downloader.mpi import Solo
+from distributed_downloader.profiles import profile_servers
+from distributed_downloader.writers import writing_together
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="the effective config")
+    parser.add_argument("--log", type=Path, required=True)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse()
+    with reporting_errors():
+        settings = load_settings(args.config)
+        start_logging(args.log, settings.logger_level, stage="profile")
+        with writing_together(settings.paths, Solo(), "profile") as lock:
+            asyncio.run(profile_servers(settings, lock))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""Plan a wave: its schedule and plan; without --wave only say how long the work will take."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from distributed_downloader.config import load_settings
+from distributed_downloader.logs import reporting_errors, start_logging
+from distributed_downloader.planning import (
+    plan_next_wave,
+    tell_plan,
+    wait_for_turn,
+    write_plan,
+)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="the effective config")
+    parser.add_argument("--log", type=Path, required=True)
+    parser.add_argument("--wave", type=int, help="number of the wave; none: only tell")
+    parser.add_argument("--first", type=int, default=0, help="number of this run's first wave")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse()
+    with reporting_errors():
+        settings = load_settings(args.config)
+        start_logging(args.log, settings.logger_level, stage="schedule")
+        if args.wave is None:
+            tell_plan(plan_next_wave(settings), sys.stdout)
+            return
+        wait_for_turn(settings, args.wave - args.first)
+        write_plan(settings, args.wave, plan_next_wave(settings))
+
+
+if __name__ == "__main__":
+    main()
