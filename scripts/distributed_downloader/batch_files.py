@@ -182,13 +182,14 @@ def merge_errors(records: pl.LazyFrame) -> pl.LazyFrame:
     up_to = pl.when(pl.col("tried_wave").is_null()).then("waves_tried").otherwise(smallest)
     ordered = records.with_columns(up_to.alias("waves_tried"))
     ordered = ordered.sort("wave", "fetched_at", maintain_order=True)
+    elsewhere = pl.col("error_class") == _ELSEWHERE
+    is_elsewhere_until_the_end = elsewhere.cast(pl.Int32).reverse().cum_min().reverse()
     merged = ordered.group_by("uuid", maintain_order=True).agg(
         pl.exclude("retry_count", "waves_tried", "tried_wave", "redirects").last(),
         (pl.col("retry_count") + 1).sum().sub(1).cast(pl.Int32).alias("retry_count"),
         pl.col("waves_tried", "tried_wave").max(),
-        pl.col("redirects").sum().cast(pl.Int32),
+        (pl.col("redirects") * is_elsewhere_until_the_end).sum().cast(pl.Int32),
     )
-    elsewhere = pl.col("error_class") == _ELSEWHERE
     merged = merged.with_columns(
         retry_count=pl.col("retry_count").clip(0),
         redirects=pl.when(elsewhere).then("redirects").otherwise(0).cast(pl.Int32),
