@@ -17,10 +17,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from distributed_downloader.errors import ConfigError
-from distributed_downloader.fleet.access_log import (
+from distributed_downloader.fleet.access_log import Access, AccessLog
+from distributed_downloader.fleet.judge import (
     ACCESS,
-    Access,
-    AccessLog,
     burst_needed,
     exceeds,
     peak,

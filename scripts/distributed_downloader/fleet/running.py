@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from distributed_downloader.errors import ConfigError
-from distributed_downloader.fleet.access_log import read_log
+from distributed_downloader.fleet.judge import read_log
 from distributed_downloader.fleet.plan import FleetPlan, HostPlan
 
 LIBRARY_PARENT = Path(__file__).resolve().parents[2]
@@ -44,7 +44,7 @@ class Fleet:
         ]
 
     def accesses(self) -> pl.DataFrame:
-        """All requests so far (access_log.ACCESS)."""
+        """All requests so far (judge.ACCESS)."""
         return read_log(self.log)
 
 
