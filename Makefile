@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UV_VERSION := 0.13.9
-SOURCES := scripts tests
+SOURCES := scripts tests hatch_build.py
 
 .PHONY: setup run test lint lock bench clean
 
@@ -14,8 +14,8 @@ setup: $(READY)
 # Done again only when the lock file changes; afterwards nothing here needs the network.
 $(READY): requirements.lock
 	@sh .ci/make-venv $(VENV)
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 run: setup
@@ -34,7 +34,7 @@ lint: setup
 # Exact versions with hashes for every platform and Python that has wheels; names no package host.
 lock:
 	@sh .ci/make-venv build/lock
-	@build/lock/bin/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION)
+	@build/lock/bin/python -m pip install -qq --disable-pip-version-check uv==$(UV_VERSION)
 	@build/lock/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header --no-annotate -q -o requirements.lock
 

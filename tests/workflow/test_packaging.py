@@ -73,6 +73,15 @@ def test_wheel_has_the_library_once_and_nothing_of_the_machine(built):
     assert [name for name in names if name.endswith(".pyc") or ".snakemake" in name] == []
 
 
+def test_editable_installation_copies_nothing(tmp_path):
+    ask = f"from hatchling.build import build_editable; build_editable({str(tmp_path)!r})"
+    run(sys.executable, "-c", ask, cwd=ROOT)
+    [wheel] = tmp_path.glob("*.whl")
+    archive = zipfile.ZipFile(wheel)
+    [path] = [name for name in archive.namelist() if ".dist-info/" not in name]
+    assert archive.read(path).decode() == str(ROOT / "scripts")
+
+
 def test_sdist_has_what_make_needs(built):
     [sdist] = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
