@@ -1,4 +1,4 @@
-"""Puts the library at the top of the wheel; an editable installation finds it in scripts/ instead."""
+"""The library at the top of the wheel; an editable installation finds it in scripts/ instead."""
 
 from typing import Any
 
