@@ -6,6 +6,7 @@ from pathlib import Path
 from distributed_downloader.config import load_settings
 from distributed_downloader.durable import write_json
 from distributed_downloader.logs import reporting_errors, start_logging
+from distributed_downloader.memories import blocks_of, load_memories
 from distributed_downloader.verification import verify_dataset
 
 
@@ -22,7 +23,9 @@ def main() -> None:
     with reporting_errors():
         settings = load_settings(arguments.config)
         start_logging(arguments.log, settings.logger_level, stage="verify")
-        summary = verify_dataset(settings)
+        summary = verify_dataset(
+            settings, load_blocks=lambda: blocks_of(load_memories(settings.paths))
+        )
         if arguments.flag:
             told = {key: summary[key] for key in ("written", "rows", "states")}
             write_json(arguments.flag, told)

@@ -72,8 +72,8 @@ def by_group(learned: pl.DataFrame) -> list[dict[str, Any]]:
 def read_waves(paths: OutputPaths, images: Mapping[int, WaveImages]) -> list[dict[str, Any]]:
     """One record a wave that began: seconds, ranks, images, requests, refusals, bytes.
 
-    Images are the ledger's: stored ones whose row says they came with this wave. Seconds are the
-    wave's own word, else the time from its first stored image to its last.
+    Images are the ledger's: stored ones whose row says they came with this wave. A wave that was
+    cut short is timed until its last stored image.
     """
     learned = read_learned(paths)
     records = []
@@ -87,7 +87,7 @@ def read_waves(paths: OutputPaths, images: Mapping[int, WaveImages]) -> list[dic
         records.append(
             {
                 "wave": wave,
-                "seconds": round(progress.get("seconds") or stored.last - stored.first, 1),
+                "seconds": round(_seconds(folder, progress, stored), 1),
                 "ranks": progress.get("ranks") or plan.get("ranks"),
                 "images": stored.images,
                 "finished": bool(progress),
@@ -97,3 +97,10 @@ def read_waves(paths: OutputPaths, images: Mapping[int, WaveImages]) -> list[dic
             }
         )
     return records
+
+
+def _seconds(folder: Path, progress: Mapping[str, Any], stored: WaveImages) -> float:
+    if progress:
+        return float(progress["ended"] - progress["started"])
+    mark = read_json(folder / "started.json") or {}
+    return max(0.0, stored.last - float(mark.get("started", stored.first)))

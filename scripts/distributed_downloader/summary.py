@@ -143,7 +143,7 @@ def _servers(
             server,
             {
                 "server": server,
-                "group": profile.get("group") or group_of(server),
+                "group": group_of(server),
                 "rows": 0,
                 "states": {},
                 "errors": {},

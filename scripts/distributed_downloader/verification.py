@@ -6,7 +6,6 @@ ledger.parquet (only if the sums match), left.json, summary.json.
 from collections.abc import Callable
 
 from distributed_downloader.groups import group_of
-from distributed_downloader.history import read_profiles
 from distributed_downloader.ledger import GroupOf, write_ledger
 from distributed_downloader.left import Blocks, no_blocks, write_left
 from distributed_downloader.settings import Settings
@@ -18,7 +17,7 @@ def verify_dataset(
     group_of: GroupOf | None = None,
     load_blocks: Callable[[], Blocks] = no_blocks,
 ) -> Summary:
-    """Account for every input row; `group_of` a server, None: as profile and the settings say.
+    """Account for every input row; `group_of` a server, None: as the settings say.
 
     Raises LedgerError if the files do not add up: then nothing is written.
     """
@@ -29,14 +28,9 @@ def verify_dataset(
 
 
 def known_groups(settings: Settings) -> GroupOf:
-    """A server's group as profile wrote it down, else by the settings."""
-    profiled = {
-        server: profile["group"]
-        for server, profile in read_profiles(settings.paths).items()
-        if profile["group"]
-    }
+    """A server's group by the settings, as plans and waves have it."""
 
     def known_group(server: str) -> str:
-        return profiled.get(server) or group_of(server, settings.politeness)
+        return group_of(server, settings.politeness)
 
     return known_group

@@ -104,13 +104,18 @@ class DatasetFolder:
     def rows(self) -> int:
         return sum(map(len, self.batches.values())) + self.duplicates + self.rejected
 
-    def learn(self, wave: int, groups: Sequence[dict[str, object]], **progress: object) -> None:
+    def learn(
+        self, wave: int, groups: Sequence[dict[str, object]], *, seconds: float = 1, ranks: int = 1
+    ) -> None:
         """What a finished wave wrote: learned.parquet, plan.json, progress.json."""
         folder = self.paths.wave(wave)
         rows = [{name: group.get(name) for name in LEARNED} for group in groups]
         write_parquet(folder / "learned.parquet", pl.DataFrame(rows, LEARNED))
-        write_json(folder / "plan.json", {"ranks": 2, "lower_bound_s": 30.0, "bound_group": "a"})
-        write_json(folder / "progress.json", {"changed": 1, **progress})
+        write_json(
+            folder / "plan.json", {"ranks": ranks, "lower_bound_s": 30.0, "bound_group": "a"}
+        )
+        progress = {"ranks": ranks, "started": START, "ended": START + seconds, "changed": 1}
+        write_json(folder / "progress.json", progress)
 
     def profile(self, servers: Sequence[dict[str, object]]) -> None:
         rows = [{name: server.get(name) for name in PROFILES} for server in servers]

@@ -3,7 +3,7 @@ import io
 import pytest
 
 from distributed_downloader.digest import print_places, print_summary
-from distributed_downloader.durable import read_json
+from distributed_downloader.durable import read_json, write_json
 from distributed_downloader.left import Block
 from distributed_downloader.paths import Batch
 from distributed_downloader.records import ErrorClass
@@ -101,10 +101,10 @@ def test_images_over_time_are_the_images(summary):
 def test_wave_that_was_cut_is_timed_by_its_images(tmp_path):
     folder = DatasetFolder(tmp_path)
     folder.add(Batch("a", 0), ["ok"] * 9)
-    folder.finish().paths.wave(0).mkdir(parents=True)
+    write_json(folder.finish().paths.wave(0) / "started.json", {"started": START - 10})
     (wave,) = verify_dataset(folder.settings())["waves"]
     assert (wave["images"], wave["finished"]) == (9, False)
-    assert wave["seconds"] > 0
+    assert 10 < wave["seconds"] <= 10 + folder.clock - START
 
 
 def text_of(summary):
