@@ -1,0 +1,104 @@
+"""`make run`: start the demo's image servers, download from them, and ask them how polite we were.
+
+Interrupt it at any time; the same command goes on.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+import polars as pl
+
+from distributed_downloader.durable import write_text
+from distributed_downloader.errors import DownloaderError
+from distributed_downloader.fleet.demo import RATE, demo_csv, demo_plan
+from distributed_downloader.fleet.judge import peak_requests, read_log
+from distributed_downloader.fleet.plan import FleetPlan
+from distributed_downloader.fleet.running import running_fleet
+from distributed_downloader.wording import count
+
+HOUSE = Path(__file__).resolve().parents[1]
+DEMO = HOUSE / "demo"
+LOG = DEMO / "access.jsonl"
+SNAKEMAKE = (sys.executable, "-m", "snakemake")
+CONFIG = ("--profile", "profiles/local", "--configfile", "config/demo.yaml")
+PR_SET_PDEATHSIG = 1  # Linux: prctl(2)
+REFUSALS = (429, 503)
+
+
+def main() -> int:
+    """Snakemake's exit code."""
+    plan = demo_plan()
+    write_list(DEMO / "urls.csv", demo_csv(plan))
+    try:
+        began = time.monotonic()
+        with running_fleet(plan, LOG):
+            print(f"{len(plan.hosts)} image servers on loopback, port {plan.port}.", flush=True)
+            code = run([*SNAKEMAKE, *CONFIG])
+    except DownloaderError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(verdict(plan, read_log(LOG), began))
+    return code
+
+
+def write_list(path: Path, text: str) -> None:
+    """Write the list, unless it is there: nothing that is up to date is touched."""
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_text(path, text)
+
+
+def run(command: Sequence[str]) -> int:
+    """The command's exit code; what asks us to end is passed on, once, to all of its processes.
+
+    It has a session of its own, else Ctrl-C would reach it a second time; its words go straight to
+    our terminal. If we are killed it is asked to end.
+    """
+    child = subprocess.Popen(
+        command,
+        cwd=HOUSE,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=end_with_parent,  # noqa: PLW1509  (no threads here)
+    )
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, pass_on)
+    code = child.wait()
+    return 128 - code if code < 0 else code
+
+
+def end_with_parent() -> None:
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "prctl"):
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def verdict(plan: FleetPlan, log: pl.DataFrame, began: float) -> str:
+    """What the servers saw of this run, in one sentence."""
+    run_log = log.filter(pl.col("monotonic") >= began)
+    if run_log.is_empty():
+        return f"Servers' own logs: no request in this run, {count(log.height)} in all."
+    refused = run_log.filter(pl.col("status").is_in(REFUSALS)).height
+    peaks = peak_requests(run_log, window_s=1.0, by="group")
+    busiest = max(peaks, key=lambda group: peaks[group])
+    allowed = {host.pace_group: host.rate or RATE for host in plan.hosts}[busiest]
+    return (
+        f"Servers' own logs: {count(run_log.height)} requests, {refused} refused; the most in any "
+        f"second was {peaks[busiest]}, at {busiest}, which allows {allowed:g}/s. See {LOG}."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
