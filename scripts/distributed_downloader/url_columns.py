@@ -28,11 +28,10 @@ _PORT = r"(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}))?"
 _CHARACTERS = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*"
 _CLEAN = rf"^https?://(?:{_NAME}|(?:{_BYTE}\.){{3}}{_BYTE}){_PORT}/{_CHARACTERS}$"
 _UNCLEAN = (
-    r"^http://[^/]*:80/|^https://[^/]*:443/"  # the scheme's own port
-    r"|/\.\.?(?:/|\?|$)"  # dot segments
+    r"/\.\.?(?:/|\?|$)"  # dot segments
     r"|[,;](?i:https?):"  # perhaps several URLs
-    rf"|^https?://[^/:]*\.(?:{'|'.join(sorted(FILE_EXTENSIONS))})[:/]"  # a file's name as host
 )
+_FILE_AS_HOST = rf"\.(?:{'|'.join(sorted(FILE_EXTENSIONS))})(?::[0-9]+)?$"
 
 
 def server_of_clean(url: pl.Expr) -> pl.Expr:
@@ -40,35 +39,43 @@ def server_of_clean(url: pl.Expr) -> pl.Expr:
     return url.str.splitn("/", 4).struct.field("field_2")
 
 
-def is_clean(url: pl.Expr) -> pl.Expr:
-    """True only where `normalise_url` would change nothing; false for some of those, and null."""
+def is_clean(url: pl.Expr, server: pl.Expr) -> pl.Expr:
+    """True only where `normalise_url` would change nothing; false for some of those, and null.
+
+    `server` is what `server_of_clean` gives for the URL.
+    """
+    is_default_port = (url.str.starts_with("http:") & server.str.ends_with(":80")) | (
+        url.str.starts_with("https:") & server.str.ends_with(":443")
+    )
     return (
         url.str.contains(_CLEAN)
         & ~url.str.contains(_UNCLEAN)
         & (url.str.len_bytes() <= MAX_URL_BYTES)
-        & (server_of_clean(url).str.len_bytes() <= MAX_HOST)
+        & (server.str.len_bytes() <= MAX_HOST)
+        & ~server.str.contains(_FILE_AS_HOST)
+        & ~is_default_port
     ).fill_null(value=False)
 
 
 def normalise_column(raw: pl.Series) -> pl.DataFrame:
     """`SCHEMA`, row by row for the column of texts `raw`."""
-    column = pl.col("raw")
-    table = pl.DataFrame({"raw": raw.cast(pl.String)}).with_columns(clean=is_clean(column))
-    quick = table.select(
-        pl.when("clean").then(column).alias("identifier"),
-        pl.when("clean").then(server_of_clean(column)).alias("server"),
-        pl.lit(None, pl.String).alias("reason"),
-        pl.lit(None, pl.List(pl.String)).alias("repairs"),
+    url = pl.col("identifier")
+    table = (
+        pl.DataFrame({"identifier": raw.cast(pl.String)})
+        .with_columns(server=server_of_clean(url))
+        .with_columns(
+            pl.lit(None, pl.String).alias("reason"),
+            pl.lit(None, pl.List(pl.String)).alias("repairs"),
+            clean=is_clean(url, pl.col("server")),
+        )
     )
     if table["clean"].all():
-        return quick
-    unclean = table.with_row_index("at").filter(~pl.col("clean"))
-    slow = _one_by_one(unclean["raw"]).with_columns(at=unclean["at"])
-    return (
-        quick.with_row_index("at")
-        .update(slow, on="at", how="left", include_nulls=False)
-        .select(SCHEMA.names())
-    )
+        return table.select(SCHEMA.names())
+    table = table.with_row_index("at")
+    unclean = table.filter(~pl.col("clean"))
+    slow = _one_by_one(unclean["identifier"]).with_columns(at=unclean["at"])
+    quick = table.filter("clean").select("at", *SCHEMA.names())
+    return pl.concat([quick, slow.select(quick.columns)]).sort("at").drop("at")
 
 
 def _one_by_one(raw: pl.Series) -> pl.DataFrame:

@@ -73,13 +73,6 @@ def server_of(url: str) -> str:
     return result.server if isinstance(result, Normalised) else ""
 
 
-def host_of(server: str) -> str:
-    """The host of a server: an address without its brackets."""
-    if server.startswith("["):
-        return server[1:].partition("]")[0]
-    return server.partition(":")[0]
-
-
 def _trimmed(raw: str, repairs: list[Repair]) -> str:
     text = raw.strip(EDGES)
     while len(text) > 1 and _PAIRS.get(text[0]) == text[-1]:

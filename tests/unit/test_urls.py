@@ -5,13 +5,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from distributed_downloader.url_columns import SCHEMA, is_clean, normalise_column
+from distributed_downloader.url_columns import (
+    SCHEMA,
+    is_clean,
+    normalise_column,
+    server_of_clean,
+)
 from distributed_downloader.url_words import Reason, Repair
 from distributed_downloader.urls import (
     MAX_URL_BYTES,
     Normalised,
     Rejection,
-    host_of,
     normalise_url,
     server_of,
 )
@@ -151,6 +155,11 @@ URL_TEXT = st.lists(st.sampled_from([*PIECES.split(), " ", "\t", "\n", "\x00"]),
 )
 
 
+def counts_as_clean(url: str) -> bool:
+    text = pl.lit(url)
+    return bool(pl.select(is_clean(text, server_of_clean(text))).item())
+
+
 @pytest.mark.parametrize("url", CLEAN)
 def test_what_is_clean_stays_as_it_is(url: str) -> None:
     result = normalise_url(url)
@@ -160,7 +169,7 @@ def test_what_is_clean_stays_as_it_is(url: str) -> None:
 
 @pytest.mark.parametrize("url", CLEAN)
 def test_what_is_clean_is_decided_without_python(url: str) -> None:
-    assert pl.select(is_clean(pl.lit(url))).item()
+    assert counts_as_clean(url)
 
 
 @pytest.mark.parametrize(("raw", "url", "repairs"), REPAIRED)
@@ -194,14 +203,6 @@ def test_what_is_no_url_is_rejected_with_its_reason(raw: str | None, reason: Rea
 )
 def test_server_is_host_and_port(url: str, server: str) -> None:
     assert server_of(url) == server
-
-
-@pytest.mark.parametrize(
-    ("server", "host"),
-    [("a.org", "a.org"), ("a.org:8080", "a.org"), ("[::1]:80", "::1"), ("[::1]", "::1")],
-)
-def test_host_of_a_server(server: str, host: str) -> None:
-    assert host_of(server) == host
 
 
 @given(st.text() | URL_TEXT | st.text(alphabet=st.characters(categories=["Cs", "L", "N", "P"])))
@@ -243,5 +244,5 @@ def test_what_counts_as_clean_is_what_normalising_leaves_alone(
     scheme: str, host: str, tail: str
 ) -> None:
     url = scheme + host + tail
-    if pl.select(is_clean(pl.lit(url))).item():
+    if counts_as_clean(url):
         assert normalise_url(url) == Normalised(url, host)
