@@ -14,11 +14,11 @@ from typing import Any
 from distributed_downloader import backoff, breaker, rates
 from distributed_downloader.answers import Answered, Verdict
 from distributed_downloader.audit import Tallies
-from distributed_downloader.budgets import DAY_S, Budget
+from distributed_downloader.budgets import Budget
 from distributed_downloader.headers import exhausted_s, retry_after_s
 from distributed_downloader.limiter import Limiter
 from distributed_downloader.memory import Memory, merge_memories
-from distributed_downloader.pace import HOUR_S, ByteDebt, ByteWindow, closed_for_s
+from distributed_downloader.pace import Allowance
 
 __all__ = ["Answered", "GroupPace", "Memory", "Verdict", "merge_memories"]
 
@@ -45,9 +45,7 @@ class GroupPace:
         self._rates = rates.starting_rate(budget.rate, budget.min_rate, start, memory.learned)
         self._limiter = Limiter(self._rates.rate, self._burst, start)
         self._limiter.empty(max(start, self._state.blocked_until))
-        self._debt = ByteDebt(budget.bytes_per_s, start)
-        self._hour = ByteWindow(budget.bytes_per_hour, HOUR_S, memory.hour_bytes)
-        self._day = ByteWindow(budget.bytes_per_day, DAY_S, memory.day_bytes)
+        self._allowance = Allowance(budget, (memory.hour_bytes, memory.day_bytes), start)
         self._servers: dict[str, breaker.ServerState] = {}
         self._tallies = Tallies(last_request=memory.last_request)
         self._under_way = 0
@@ -97,20 +95,18 @@ class GroupPace:
 
     def _delay_s(self) -> float:
         now = self._now()
-        return max(self._limiter.delay_s(now), self._debt.delay_s(now), self.blocked_for_s())
+        return max(self._limiter.delay_s(now), self._allowance.debt_s(now), self.blocked_for_s())
 
     def blocked_for_s(self) -> float:
         """Seconds until the group may be asked at all: blocks, hours, bytes of hour and day."""
         return max(seconds for seconds, _ in self._blocks())
 
     def _blocks(self) -> list[tuple[float, str]]:
-        budget, wall = self._budget, self._wall()
         expected = (self._under_way + 1) * self._tallies.mean_bytes
+        refused_s = max(0.0, self._state.blocked_until - self._now())
         return [
-            (max(0.0, self._state.blocked_until - self._now()), self._state.cause),
-            (closed_for_s(budget.hours, wall), "outside its hours"),
-            (self._hour.delay_s(expected, wall), "bytes_per_hour used up"),
-            (self._day.delay_s(expected, wall), "bytes_per_day used up"),
+            (refused_s, self._state.cause),
+            *self._allowance.closed(expected, self._wall()),
         ]
 
     def down_for_s(self, server: str) -> float:
@@ -131,11 +127,9 @@ class GroupPace:
         self._changed.set()
         if answer.status is None and answer.error_class is None:
             return Verdict(blocked_for_s=self.blocked_for_s())
-        now, wall = self._now(), self._wall()
+        now = self._now()
         self._tallies.heard(answer.status or 0, answer.latency_s, answer.nbytes)
-        self._debt.received(answer.nbytes, now)
-        self._hour.received(answer.nbytes, wall)
-        self._day.received(answer.nbytes, wall)
+        self._allowance.received(answer.nbytes, now, self._wall())
         before = (self._state.blocked_until, self._rates.rate)
         costs_a_try = self._weigh(answer, now)
         return Verdict(
@@ -229,12 +223,12 @@ class GroupPace:
         """What must outlive this process."""
         now, wall, state, learned = self._now(), self._wall(), self._state, self._rates
         blocked_s, cause = max(self._blocks())
-        refused_until = wall + state.blocked_until - now
+        hour_bytes, day_bytes = self._allowance.used(wall)
         return Memory(
             group=self._budget.group,
             written=wall,
             blocked_until=wall + blocked_s if blocked_s > 0 else 0.0,
-            refused_until=max(0.0, refused_until),
+            refused_until=max(0.0, wall + state.blocked_until - now),
             block_s=backoff.forgiven(state, now, self._budget.backoff).block_s,
             cause=cause if blocked_s > 0 else state.cause,
             accepted=state.accepted,
@@ -242,8 +236,8 @@ class GroupPace:
             proven=learned.proven,
             refused=learned.refused or 0.0,
             last_request=self._tallies.last_request,
-            hour_bytes=self._hour.bins(wall),
-            day_bytes=self._day.bins(wall),
+            hour_bytes=hour_bytes,
+            day_bytes=day_bytes,
         )
 
     def audit(self, rank: int) -> dict[str, Any]:

@@ -6,8 +6,7 @@ from typing import Any
 
 from distributed_downloader.backoff import GroupState
 from distributed_downloader.budgets import Backoff
-
-Bins = tuple[tuple[int, int], ...]  # (number of the bin, bytes)
+from distributed_downloader.pace import Bins
 
 
 @dataclass(frozen=True, slots=True)

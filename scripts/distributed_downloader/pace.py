@@ -5,13 +5,46 @@ off before the next request; for the windows the mean of what came so far stands
 under way. Windows count in bins of wall-clock time, so that they survive a restart.
 """
 
-from collections.abc import Iterable
-
-from distributed_downloader.budgets import DAY_S
+from distributed_downloader.budgets import DAY_S, Budget
 
 HOUR_S = 3600.0
 BINS = 60  # per window
 CREDIT_S = 1.0  # of bytes_per_s that may have been saved up: the time an answer takes
+
+
+Bins = tuple[tuple[int, int], ...]  # (number of the bin, bytes)
+
+
+class Allowance:
+    """All of these for one group; `used` are its bins of the hour and of the day."""
+
+    def __init__(self, budget: Budget, used: tuple[Bins, Bins], now: float) -> None:
+        self._hours = budget.hours
+        self._debt = ByteDebt(budget.bytes_per_s, now)
+        self._hour = ByteWindow(budget.bytes_per_hour, HOUR_S, used[0])
+        self._day = ByteWindow(budget.bytes_per_day, DAY_S, used[1])
+
+    def received(self, nbytes: int, now: float, wall: float) -> None:
+        """Count what came."""
+        self._debt.received(nbytes, now)
+        self._hour.received(nbytes, wall)
+        self._day.received(nbytes, wall)
+
+    def debt_s(self, now: float) -> float:
+        """Seconds until bytes_per_s allow the next request."""
+        return self._debt.delay_s(now)
+
+    def closed(self, expected: float, wall: float) -> list[tuple[float, str]]:
+        """(seconds, cause) of what keeps the whole group waiting; `expected` as in ByteWindow."""
+        return [
+            (closed_for_s(self._hours, wall), "outside its hours"),
+            (self._hour.delay_s(expected, wall), "bytes_per_hour used up"),
+            (self._day.delay_s(expected, wall), "bytes_per_day used up"),
+        ]
+
+    def used(self, wall: float) -> tuple[Bins, Bins]:
+        """For the disk."""
+        return self._hour.bins(wall), self._day.bins(wall)
 
 
 class ByteDebt:
@@ -34,9 +67,7 @@ class ByteDebt:
 class ByteWindow:
     """Bytes in any window of `span_s`: rolling, in bins; a bin counts until it is wholly past."""
 
-    def __init__(
-        self, limit: float | None, span_s: float, bins: Iterable[tuple[int, int]] = ()
-    ) -> None:
+    def __init__(self, limit: float | None, span_s: float, bins: Bins = ()) -> None:
         self._limit = limit
         self._bin_s = span_s / BINS
         self._bins = dict(bins)
@@ -65,7 +96,7 @@ class ByteWindow:
             free_at = (oldest + BINS + 1) * self._bin_s
         return max(0.0, free_at - wall)
 
-    def bins(self, wall: float) -> tuple[tuple[int, int], ...]:
+    def bins(self, wall: float) -> Bins:
         """(number of the bin, bytes), for the disk."""
         self._drop_old(int(wall // self._bin_s))
         return tuple(sorted(self._bins.items()))
