@@ -16,11 +16,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from distributed_downloader.permission import Permission
-
 from distributed_downloader.courtesy import GroupPace
 from distributed_downloader.fetching import Answer, classify_status
 from distributed_downloader.ignored import is_ignored
+from distributed_downloader.permission import Permission
 from distributed_downloader.records import (
     CONTENT_CODE,
     NETWORK_CODE,
@@ -82,37 +81,30 @@ class Gate:
         if down_s <= 0:
             return None
         message = f"not asked: {server} failed too often in a row"
-        return Failed(ErrorClass.SERVER_DOWN, NETWORK_CODE, message, retryable=True)
+        return Failed(
+            ErrorClass.SERVER_DOWN, NETWORK_CODE, message, retryable=True, is_over_for_now=True
+        )
 
     async def admit(self, url: str) -> Outcome | None:
         """Wait for a turn. None: send it now. An Outcome: do not, and this is what comes of it."""
-        if self._is_closed:
-            return Failed(ErrorClass.INTERNAL, CONTENT_CODE, "stopped", True, costs_a_try=False)
-        server = server_of(url)
-        group = self._rules.group_of(server)
-        if not self._rules.ownership.is_ours(group):
-            return Redirected(url)
-        if self.is_ignored(server):
-            message = f"redirects to {server}, which is listed as ignored"
-            return Failed(ErrorClass.OPTED_OUT, CONTENT_CODE, message, retryable=False)
-        self.open(group, server)
         with self._is_waiting():
-            refused = await self._permission.refusal(url, self)
-            if refused is None:
-                await self.turn(group)
-        return refused
+            return (
+                self._not_here(url)
+                or await self._permission.refusal(url, self)
+                or await self._turn(url)
+            )
 
-    async def turn(self, group: str) -> None:
-        """Wait for a connection of the group, then for its turn; `heard` gives it back."""
-        await self._connections[group].acquire()
-        try:
-            await self.paces[group].turn()
-        except BaseException:
-            self._connections[group].release()
-            raise
+    async def admit_robots(self, url: str) -> Outcome | None:
+        """As `admit`, for robots.txt itself."""
+        with self._is_waiting():
+            return self._not_here(url) or await self._turn(url)
 
     def heard(self, url: str, answer: Answer) -> Failed | None:
         """What the answer means for the group; a Failed if it means that the row must not go on."""
+        return self.heard_robots(url, answer) or self._permission.opt_out(url, answer)
+
+    def heard_robots(self, url: str, answer: Answer) -> Failed | None:
+        """As `heard`, for robots.txt itself."""
         server = server_of(url)
         group = self._rules.group_of(server)
         self._connections[group].release()
@@ -121,9 +113,38 @@ class Gate:
             log.info("%s", verdict.sentence)
         if verdict.must_be_saved:
             self._rules.on_block()
-        if not verdict.costs_a_try and answer.status is not None:
-            return _not_its_fault(url, answer.status)
-        return self._permission.opt_out(url, answer)
+        if verdict.costs_a_try or answer.status is None:
+            return None
+        return _not_its_fault(url, answer.status)
+
+    def pace_at(self, server: str) -> GroupPace:
+        """The pace of a server's group."""
+        return self.open(self._rules.group_of(server), server)
+
+    def _not_here(self, url: str) -> Outcome | None:
+        """Rules 1 and 2."""
+        server = server_of(url)
+        if self._is_closed:
+            return Failed(ErrorClass.INTERNAL, CONTENT_CODE, "stopped", True, costs_a_try=False)
+        if not self._rules.ownership.is_ours(self._rules.group_of(server)):
+            return Redirected(url)
+        if self.is_ignored(server):
+            message = f"redirects to {server}, which is listed as ignored"
+            return Failed(ErrorClass.OPTED_OUT, CONTENT_CODE, message, retryable=False)
+        return self.refusal(url)
+
+    async def _turn(self, url: str) -> Outcome | None:
+        """Wait for a connection of the group, then for its turn; `heard` gives the former back."""
+        server = server_of(url)
+        group = self._rules.group_of(server)
+        pace = self.open(group, server)
+        await self._connections[group].acquire()
+        try:
+            await pace.turn()
+        except BaseException:
+            self._connections[group].release()
+            raise
+        return None
 
     @contextmanager
     def _is_waiting(self) -> Iterator[None]:

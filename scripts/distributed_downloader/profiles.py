@@ -19,11 +19,12 @@ from typing import Any
 import polars as pl
 
 from distributed_downloader.budgets import Budget, budget_of
-from distributed_downloader.durable import whole_file
+from distributed_downloader.durable import whole_file, write_parquet
 from distributed_downloader.duty import Duty, GroupOrders, Worker
 from distributed_downloader.errors import DownloaderError
 from distributed_downloader.groups import groups_of
 from distributed_downloader.ignored import is_ignored, read_ignored
+from distributed_downloader.left import LEARNED_NAME
 from distributed_downloader.lock import Lock
 from distributed_downloader.memories import memory_file
 from distributed_downloader.parts import PROFILE_WAVE
@@ -32,7 +33,7 @@ from distributed_downloader.rank import Effort
 from distributed_downloader.records import ErrorClass, Failed, Fetched, Outcome, Row
 from distributed_downloader.schedule import Ownership
 from distributed_downloader.settings import Settings
-from distributed_downloader.tables import PROFILES
+from distributed_downloader.tables import LEARNED, PROFILES
 from distributed_downloader.transport import client_of
 from distributed_downloader.wave import rows_by_batch, settle_batches
 from distributed_downloader.worklist import RowsLeft, read_rows, rows_left
@@ -126,6 +127,7 @@ async def _sample(
         result = await worker.run()
     if result.failure:
         raise DownloaderError(result.failure)
+    write_parquet(duty.memory_file.with_name(LEARNED_NAME), pl.DataFrame(result.learned, LEARNED))
     return worker.crawl_delays()
 
 

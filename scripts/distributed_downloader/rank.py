@@ -73,7 +73,7 @@ def next_try_s(attempt: Try, failed: Failed, effort: Effort, chance: float) -> f
     """
     if not failed.retryable or not effort.keeps_retryable:
         return None
-    if failed.error_class is ErrorClass.SERVER_DOWN:
+    if failed.is_over_for_now:
         return None
     if not failed.costs_a_try:
         return 0.0

@@ -100,6 +100,7 @@ class Failed:
     retryable: bool
     final_url: str | None = None
     costs_a_try: bool = True  # False: the group was stopped, the row is not to blame
+    is_over_for_now: bool = False  # another try in this wave would not even be sent
 
 
 @dataclass(frozen=True, slots=True)

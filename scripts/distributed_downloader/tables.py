@@ -104,6 +104,7 @@ SCHEDULE = _schema(
         "partition_id": pl.Int64,
         "group": pl.String,
         "rate_limit": pl.Float64,
+        "rows": pl.Int64,  # left, when it was planned
     }
 )
 

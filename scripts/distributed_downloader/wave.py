@@ -23,7 +23,7 @@ from distributed_downloader.durable import write_json, write_parquet
 from distributed_downloader.duty import Duty, GroupOrders, Result, Worker
 from distributed_downloader.errors import DownloaderError
 from distributed_downloader.ignored import read_ignored
-from distributed_downloader.left import write_left
+from distributed_downloader.left import LEARNED_NAME, write_left
 from distributed_downloader.lock import Lock
 from distributed_downloader.memories import blocks_of, load_memories, memory_file
 from distributed_downloader.mpi import World
@@ -110,8 +110,9 @@ async def _exchange(settings: Settings, wave: int, news: News, lock: Lock, world
         if world.rank == 0:
             if lock.stop_requested():
                 news.stop_all("a later run asked for it")
-            progress = progress_of(wave, news.tallies.values(), world.size, started)
-            write_progress(settings.paths.checkpoint, progress)
+            if news.tallies:
+                progress = progress_of(wave, news.tallies.values(), world.size, started)
+                write_progress(settings.paths.checkpoint, progress)
         await asyncio.sleep(EXCHANGE_S)
 
 
@@ -208,7 +209,7 @@ def _end(settings: Settings, wave: int, shares: Sequence[Share], started: float)
     """What rank 0 writes; a kill may come between any two: `progress.json` is the last."""
     folder = settings.paths.wave(wave)
     learned = [row for share in shares for row in share.result.learned]
-    write_parquet(folder / "learned.parquet", pl.DataFrame(learned, LEARNED))
+    write_parquet(folder / LEARNED_NAME, pl.DataFrame(learned, LEARNED))
     blocks = blocks_of(load_memories(settings.paths))
     left = write_left(settings.paths, _summed(share.left for share in shares), blocks)
     progress = {
