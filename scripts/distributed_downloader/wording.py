@@ -7,7 +7,7 @@ from distributed_downloader.records import ErrorClass, State
 STATES = {
     State.OK: "image stored",
     State.DUPLICATE: "same URL as another row",
-    State.REJECTED: "not a URL that can be fetched",
+    State.REJECTED: "no URL that can be fetched, or not selected",
     State.FAILED_FINAL: "failed, given up",
     State.FAILED_RETRYABLE: "failed, will be tried again",
     State.REFUSED: "robots.txt, a header or the address guard says no",
