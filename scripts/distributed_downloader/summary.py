@@ -1,6 +1,7 @@
 """`summary.json`: the ledger and what the waves wrote down, in numbers for people and the report.
 
 rows, states          the ledger; rows is the input's
+rejected              rows that cannot be fetched or were not selected, by reason
 errors                by class and state: rows, servers, what the class means
 given_up, policy      what is final without an image and why; what rules cost, and their setting
 servers, groups       rows by server; limits, peaks, refusals and blocks by group
@@ -60,6 +61,7 @@ def summarise(
         "output": str(paths.root),
         "rows": counts.rows,
         "states": counts.states,
+        "rejected": _rejected(counts.servers),
         "errors": _errors(counts.servers),
         "given_up": _given_up(counts.servers),
         "policy": _policy(counts.servers),
@@ -77,6 +79,12 @@ def summarise(
         "bound_group": plan.get("bound_group"),
         "used_s": sum(wave["seconds"] for wave in waves),
     }
+
+
+def _rejected(servers: pl.DataFrame) -> list[dict[str, Any]]:
+    rejected = servers.filter(pl.col("state") == State.REJECTED.value)
+    table = rejected.select(pl.col("error_class").alias("reason"), "rows")
+    return table.sort(["rows", "reason"], descending=[True, False]).to_dicts()
 
 
 def _errors(servers: pl.DataFrame) -> list[dict[str, Any]]:

@@ -113,6 +113,10 @@ def test_given_up_and_rules_on_the_page_are_the_ledgers(folder, html):
     assert rules == len(ledger.filter(pl.col("state").is_in(["refused_by_policy", "ignored"])))
 
 
+def test_reasons_of_rejected_rows_are_on_the_page(html):
+    assert '<span data-reason="no_host">no host 3</span>' in html
+
+
 def test_images_over_time_and_of_waves_are_the_ledgers(folder, html):
     images = len(recount(folder).filter(state="ok"))
     bars = re.findall(r'class="bar".*?<title>[^<]*: ([\d,]+) images?</title>', html)
