@@ -175,6 +175,18 @@ def _scan(paths: Sequence[Path], include_file_paths: str | None = None) -> pl.La
 
 def merge_errors(records: pl.LazyFrame) -> pl.LazyFrame:
     """One error for each row of several records of it: the rules 3 and 4 above."""
+    records = records.select(ERRORS.names())
+    single = records.filter(pl.col("uuid").is_unique())
+    merged = pl.concat([single, _merged(records.filter(pl.col("uuid").is_duplicated()))])
+    elsewhere = pl.col("error_class") == _ELSEWHERE
+    merged = merged.with_columns(
+        retry_count=pl.col("retry_count").clip(0),
+        redirects=pl.when(elsewhere).then("redirects").otherwise(0).cast(pl.Int32),
+    )
+    return _redirects_that_end(merged)
+
+
+def _merged(records: pl.LazyFrame) -> pl.LazyFrame:
     # Each record says how many waves there were up to its own, with its own if that counts. The
     # rows of a wave that was started again were planned anew, and say one too many the second
     # time: of the records that count for one wave, the smallest is right.
@@ -182,19 +194,15 @@ def merge_errors(records: pl.LazyFrame) -> pl.LazyFrame:
     up_to = pl.when(pl.col("tried_wave").is_null()).then("waves_tried").otherwise(smallest)
     ordered = records.with_columns(up_to.alias("waves_tried"))
     ordered = ordered.sort("wave", "fetched_at", maintain_order=True)
-    elsewhere = pl.col("error_class") == _ELSEWHERE
-    is_elsewhere_until_the_end = elsewhere.cast(pl.Int32).reverse().cum_min().reverse()
+    elsewhere = (pl.col("error_class") == _ELSEWHERE).cast(pl.Int32)
+    is_elsewhere_until_the_end = elsewhere.reverse().cum_min().reverse()
     merged = ordered.group_by("uuid", maintain_order=True).agg(
         pl.exclude("retry_count", "waves_tried", "tried_wave", "redirects").last(),
         (pl.col("retry_count") + 1).sum().sub(1).cast(pl.Int32).alias("retry_count"),
         pl.col("waves_tried", "tried_wave").max(),
         (pl.col("redirects") * is_elsewhere_until_the_end).sum().cast(pl.Int32),
     )
-    merged = merged.with_columns(
-        retry_count=pl.col("retry_count").clip(0),
-        redirects=pl.when(elsewhere).then("redirects").otherwise(0).cast(pl.Int32),
-    )
-    return _redirects_that_end(merged).select(ERRORS.names())
+    return merged.select(ERRORS.names())
 
 
 def _redirects_that_end(errors: pl.LazyFrame) -> pl.LazyFrame:

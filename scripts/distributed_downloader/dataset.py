@@ -25,6 +25,7 @@ import polars as pl
 from PIL import Image
 
 from distributed_downloader.batch_files import BatchFiles
+from distributed_downloader.dataset_index import ATTEMPTS, DatasetIndex, places_of
 from distributed_downloader.errors import FolderError
 from distributed_downloader.image_files import ImageFile
 from distributed_downloader.paths import OUTPUT_STRUCTURE, Batch
@@ -32,7 +33,6 @@ from distributed_downloader.tables import SUCCESSES
 
 MAX_OPEN_FILES = 128
 MAX_TABLES = 4  # batches whose rows are held in memory
-_ATTEMPTS = 5  # a run may consolidate while we look
 
 _BATCH: dict[str, type[pl.DataType]] = {"server_name": pl.String, "partition_id": pl.Int64}
 TABLE = pl.Schema([*SUCCESSES.items(), *_BATCH.items()])
@@ -71,7 +71,7 @@ class Dataset:
         """Raises FolderError if there is no dataset."""
         self.path = _images_folder(Path(path))
         self._batches = tuple(_batch_folders(self.path))
-        self._index = _Index.of(self._batches)
+        self._index = DatasetIndex.of(self._batches)
         self._open()
 
     def _open(self) -> None:
@@ -197,12 +197,12 @@ class Dataset:
         return f"Dataset({str(self.path)!r}): {len(self)} images"
 
     def _read(self, position: int, kind: str) -> Body:
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             number = int(self._index.numbers[position])
             try:
                 return self._file(number).read(int(self._index.indexes[position]), kind)
             except FileNotFoundError:
-                if attempt < _ATTEMPTS - 1:
+                if attempt < ATTEMPTS - 1:
                     self._look_again(self._index.batch_of(position))
         path = self._index.files[int(self._index.numbers[position])]
         raise KeyError(f"the image of {self._index.uuids[position]} is gone: {path} is missing")
@@ -230,67 +230,7 @@ class Dataset:
     def _look_again(self, batch: int) -> None:
         with self._lock:
             self._tables.pop(batch, None)
-            self._index.update(batch, _places(self._batches[batch]))
-
-
-@dataclass(slots=True)
-class _Index:
-    """Where each image lies: small columns for all of them, in the order of positions."""
-
-    folders: tuple[Path, ...]  # by batch
-    starts: npt.NDArray[np.int64]  # first position of each batch, and the end
-    uuids: pl.Series
-    files: list[Path]
-    numbers: npt.NDArray[np.int32]  # in `files`
-    indexes: npt.NDArray[np.int64]  # in the file
-
-    @classmethod
-    def of(cls, folders: tuple[Path, ...]) -> "_Index":
-        tables = [_places(folder) for folder in folders]
-        starts = np.zeros(len(tables) + 1, dtype=np.int64)
-        np.cumsum([len(table) for table in tables], out=starts[1:])
-        table = pl.concat([_PLACES.to_frame(), *tables])
-        empty = np.zeros(len(table), dtype=np.int32)
-        index = cls(folders, starts, table["uuid"].rechunk(), [], empty, table["index"].to_numpy())
-        index.indexes = index.indexes.copy()
-        for batch, places in enumerate(tables):
-            start, end = int(starts[batch]), int(starts[batch + 1])
-            index.numbers[start:end] = index._numbers_of(batch, places["file"])
-        return index
-
-    def _numbers_of(self, batch: int, files: pl.Series) -> npt.NDArray[np.int32]:
-        first = len(self.files)
-        names = files.unique(maintain_order=True)
-        self.files += [self.folders[batch] / name for name in names]
-        numbers = {name: first + number for number, name in enumerate(names)}
-        return files.replace_strict(numbers, return_dtype=pl.Int32).to_numpy()
-
-    def batch_of(self, position: int) -> int:
-        """The batch of an image, by its place in `folders`."""
-        return int(np.searchsorted(self.starts, position, side="right")) - 1
-
-    def update(self, batch: int, places: pl.DataFrame) -> None:
-        """Note where the batch's images lie now; those that are gone stay where they were."""
-        start, end = int(self.starts[batch]), int(self.starts[batch + 1])
-        numbers = self._numbers_of(batch, places["file"])
-        rows = {uuid: row for row, uuid in enumerate(places["uuid"])}
-        for position, uuid in enumerate(self.uuids[start:end], start):
-            if (row := rows.get(uuid)) is not None:
-                self.numbers[position] = numbers[row]
-                self.indexes[position] = places["index"][row]
-
-
-_PLACES = pl.Schema({name: SUCCESSES[name] for name in ("uuid", "file", "index")})
-
-
-def _places(folder: Path) -> pl.DataFrame:
-    for attempt in range(_ATTEMPTS):
-        try:
-            return BatchFiles.of(folder).images().select(_PLACES.names()).collect()
-        except FileNotFoundError:  # consolidated between two looks
-            if attempt == _ATTEMPTS - 1:
-                raise
-    raise AssertionError("unreachable")
+            self._index.update(batch, places_of(self._batches[batch]))
 
 
 def _images_folder(path: Path) -> Path:
