@@ -18,7 +18,7 @@ import polars as pl
 
 from distributed_downloader.durable import write_text
 from distributed_downloader.errors import DownloaderError
-from distributed_downloader.fleet.demo import RATE, demo_csv, demo_plan
+from distributed_downloader.fleet.demo import demo_csv, demo_plan
 from distributed_downloader.fleet.judge import peak_requests, read_log
 from distributed_downloader.fleet.plan import FleetPlan
 from distributed_downloader.fleet.running import running_fleet
@@ -45,6 +45,8 @@ def main() -> int:
     except DownloaderError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # before Snakemake has begun
+        return 128 + signal.SIGINT
     print(verdict(plan, read_log(LOG), began))
     return code
 
@@ -93,10 +95,11 @@ def verdict(plan: FleetPlan, log: pl.DataFrame, began: float) -> str:
     refused = run_log.filter(pl.col("status").is_in(REFUSALS)).height
     peaks = peak_requests(run_log, window_s=1.0, by="group")
     busiest = max(peaks, key=lambda group: peaks[group])
-    allowed = {host.pace_group: host.rate or RATE for host in plan.hosts}[busiest]
+    host = next(host for host in plan.hosts if host.pace_group == busiest)
     return (
-        f"Servers' own logs: {count(run_log.height)} requests, {refused} refused; the most in any "
-        f"second was {peaks[busiest]}, at {busiest}, which allows {allowed:g}/s. See {LOG}."
+        f"Servers' own logs: {count(run_log.height)} requests, {refused} refused; at most "
+        f"{peaks[busiest]} in any second at one server ({busiest}, which allows {host.rate:g}/s "
+        f"and a burst of {host.burst:g}). See {LOG}."
     )
 
 

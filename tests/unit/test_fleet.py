@@ -275,6 +275,16 @@ def test_unknown_name_is_not_found():
     assert get(Site(host(images=3)), "/photos/00003.jpg").status == 404
 
 
+def test_suffix_of_a_name_may_lie_about_the_format():
+    reply = get(Site(host()), "/photos/00001.png")
+    assert (reply.status, reply.headers["Content-Type"]) == (200, "image/jpeg")
+
+
+@pytest.mark.parametrize("path", ["/photos/", "/photos/-1.jpg", "/photos/x.jpg", "/photos/²"])
+def test_name_without_a_number_is_not_found(path):
+    assert get(Site(host()), path).status == 404
+
+
 def test_image_that_the_client_has_is_not_sent_again():
     site = Site(host())
     etag = get(site, "/photos/00001.jpg").headers["ETag"]

@@ -89,7 +89,7 @@ HOSTS = (
         address="127.41.0.11",
         images=20,
         robots="User-agent: *\nDisallow: /photos/0000\n",
-        specials=(Special(trick=Trick.OPT_OUT, share=0.1),),
+        specials=(Special(trick=Trick.OPT_OUT, share=0.2),),
     ),
     HostPlan(
         name="pages.portal.test",

@@ -48,7 +48,7 @@ class Site:
         self.plan = plan
         self._port = port
         self._bucket = bucket or (Bucket(plan.rate, plan.burst) if plan.rate else None)
-        self._indices = {plan.photo_name(index): index for index in range(plan.images)}
+        self._kinds = [_kind(plan.photo_name(index)) for index in range(plan.images)]
         self._specials = specials_by_path(plan)
         self._photos: dict[int, bytes] = {}
         self._asked: Counter[str] = Counter()  # of each URL, robots.txt apart
@@ -100,15 +100,21 @@ class Site:
         return Reply(self.plan.robots_status, (self.plan.robots or "").encode(), TEXT)
 
     def _image(self, request: Request) -> Reply:
-        index = self._indices.get(request.name)
+        index = self._index(request)
         if index is None:
             return NOT_FOUND
         etag = f'"{self.plan.name}-{index}"'
         headers = {"ETag": etag, "Last-Modified": LAST_MODIFIED, **self.plan.headers}
         if request.headers.get("if-none-match") == etag:
             return Reply(304, b"", headers)
-        kind = CONTENT_TYPES[request.name.rpartition(".")[2]]
-        return Reply(200, self.make_photo(index), {"Content-Type": kind, **headers})
+        headers["Content-Type"] = self._kinds[index]
+        return Reply(200, self.make_photo(index), headers)
+
+    def _index(self, request: Request) -> int | None:
+        """The number in the name; its suffix may lie, as it does for targets of redirects."""
+        stem = request.name.partition(".")[0]
+        index = int(stem) if stem.isdecimal() and stem.isascii() else -1
+        return index if 0 <= index < self.plan.images else None
 
     def _location(self, special: Special, request: Request) -> str:
         query = request.target.partition("?")[2]
@@ -116,8 +122,12 @@ class Site:
             return request.path if query else f"{request.path}?again"
         if special.trick is Trick.ENDLESS:
             return f"{request.path}?hop={int(query.partition('=')[2] or 0) + 1}"
-        index = self._indices.get(request.name, 0)
+        index = self._index(request)
         return special.to.format(name=request.name, index=index, port=self._port)
+
+
+def _kind(name: str) -> str:
+    return CONTENT_TYPES[name.rpartition(".")[2]]
 
 
 def specials_by_path(plan: HostPlan) -> dict[str, Special]:
