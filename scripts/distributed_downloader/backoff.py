@@ -115,7 +115,9 @@ def _with_jitter(seconds: float, backoff: Backoff, chance: float) -> float:
 
 
 def _prolonged(state: GroupState, refusal: Refusal, now: float, backoff: Backoff) -> GroupState:
-    until = now + min(refusal.retry_after_s or 0.0, backoff.max_s)
+    if refusal.retry_after_s is None:
+        return state
+    until = now + min(refusal.retry_after_s, backoff.max_s)
     if until <= state.blocked_until:
         return state
     return replace(state, blocked_until=until, cause=f"{refusal.status} with Retry-After")

@@ -125,7 +125,8 @@ def refused(state: RateState, sent: float, now: float) -> RateState:
         return replace(state, run=Run(now))
     failed_probe = state.refused is not None and state.rate > state.refused
     low, high = _kept(state) if failed_probe else _estimate(state, lasted_s)
-    probe_after_s = min(state.probe_after_s * (2 if failed_probe else 1), PROBE_MAX_S)
+    was_probing = state.refused is not None and now >= state.probe_at
+    probe_after_s = min(state.probe_after_s * (2 if was_probing else 1), PROBE_MAX_S)
     return replace(
         state,
         rate=_within(low * MARGIN, state.floor, state.limit),
