@@ -40,3 +40,17 @@ class Verdict:
     is_server_down: bool = False  # the rest of this server's rows wait for a later wave
     must_be_saved: bool = False  # the memory changed: to the disk before it matters
     sentence: str | None = None  # for the log: what changed and why
+
+
+def change_sentence(
+    group: str, block: tuple[float, str] | None, rates: tuple[float, float]
+) -> str | None:
+    """What changed for a group, for the log: a block (seconds, cause), a rate (before, after)."""
+    said = []
+    if block is not None:
+        said.append(f"left alone for {block[0]:.1f} s ({block[1]})")
+    before, after = rates
+    if after != before:
+        word = "raised" if after > before else "cut"
+        said.append(f"rate {word} from {before:.3g}/s to {after:.3g}/s")
+    return f"{group}: {', '.join(said)}" if said else None

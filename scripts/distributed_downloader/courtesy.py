@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from distributed_downloader import backoff, breaker, rates
-from distributed_downloader.answers import Answered, Verdict
+from distributed_downloader.answers import Answered, Verdict, change_sentence
 from distributed_downloader.audit import Tallies
 from distributed_downloader.budgets import Budget
 from distributed_downloader.headers import exhausted_s, retry_after_s
@@ -45,6 +45,7 @@ class GroupPace:
         self._rates = rates.starting_rate(budget.rate, budget.min_rate, start, memory.learned)
         self._limiter = Limiter(self._rates.rate, self._burst, start)
         self._limiter.empty(max(start, self._state.blocked_until))
+        self._mean_bytes_before = memory.mean_bytes
         self._allowance = Allowance(budget, (memory.hour_bytes, memory.day_bytes), start)
         self._servers: dict[str, breaker.ServerState] = {}
         self._tallies = Tallies(last_request=memory.last_request)
@@ -102,12 +103,16 @@ class GroupPace:
         return max(seconds for seconds, _ in self._blocks())
 
     def _blocks(self) -> list[tuple[float, str]]:
-        expected = (self._under_way + 1) * self._tallies.mean_bytes
+        expected = (self._under_way + 1) * max(self._mean_bytes, 1.0)
         refused_s = max(0.0, self._state.blocked_until - self._now())
         return [
             (refused_s, self._state.cause),
             *self._allowance.closed(expected, self._wall()),
         ]
+
+    @property
+    def _mean_bytes(self) -> float:
+        return self._tallies.mean_bytes or self._mean_bytes_before
 
     def down_for_s(self, server: str) -> float:
         """Seconds that this server's breaker stays open: its rows wait for a later wave."""
@@ -137,7 +142,7 @@ class GroupPace:
             blocked_for_s=self.blocked_for_s(),
             is_server_down=self._is_down_after(answer, server, now),
             must_be_saved=before != (self._state.blocked_until, self._rates.rate),
-            sentence=self._sentence(*before),
+            sentence=self._change_since(*before),
         )
 
     def _weigh(self, answer: Answered, now: float) -> bool:
@@ -209,15 +214,11 @@ class GroupPace:
         self._servers[server] = state
         return state.open_until > now
 
-    def _sentence(self, blocked_until: float, rate: float) -> str | None:
-        said = []
-        if self._state.blocked_until != blocked_until:
-            seconds = self._state.blocked_until - self._now()
-            said.append(f"left alone for {seconds:.1f} s ({self._state.cause})")
-        if self._rates.rate != rate:
-            word = "raised" if self._rates.rate > rate else "cut"
-            said.append(f"rate {word} from {rate:.3g}/s to {self._rates.rate:.3g}/s")
-        return f"{self._budget.group}: {', '.join(said)}" if said else None
+    def _change_since(self, blocked_until: float, rate: float) -> str | None:
+        is_other = self._state.blocked_until != blocked_until
+        seconds = self._state.blocked_until - self._now() if is_other else None
+        block = None if seconds is None else (seconds, self._state.cause)
+        return change_sentence(self._budget.group, block, (rate, self._rates.rate))
 
     def memory(self) -> Memory:
         """What must outlive this process."""
@@ -235,6 +236,7 @@ class GroupPace:
             rate=learned.rate if learned.refused else 0.0,
             proven=learned.proven,
             refused=learned.refused or 0.0,
+            mean_bytes=self._mean_bytes,
             last_request=self._tallies.last_request,
             hour_bytes=hour_bytes,
             day_bytes=day_bytes,

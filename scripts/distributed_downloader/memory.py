@@ -23,6 +23,7 @@ class Memory:
     rate: float = 0.0  # learned after a refusal
     proven: float = 0.0
     refused: float = 0.0
+    mean_bytes: float = 0.0  # of an answer
     last_request: float = 0.0
     hour_bytes: Bins = ()
     day_bytes: Bins = ()

@@ -165,7 +165,7 @@ def _print(name: str, found: list[Figures], bound_s: float | None = None) -> Non
 
 def main() -> None:
     """Print the figures."""
-    for seed in range(3):
+    for seed in range(2):
         _print(f"hidden limits, first_s 10, seed {seed}", hidden_limits(seed))
         _print(f"hidden limits, first_s 2, seed {seed}", hidden_limits(seed, first_s=2.0))
         _print(f"8 x 900, seed {seed}", nine_hundred(seed), 90.0)
