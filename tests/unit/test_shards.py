@@ -23,10 +23,13 @@ from tests.unit.storage_folder import (
     BATCH,
     ELSEWHERE,
     NOT_FOUND,
+    START,
     Folder,
     Killed,
     allowed,
+    encoded,
     failed,
+    fetched,
     image_bytes,
     row,
 )
@@ -180,6 +183,17 @@ def test_a_row_that_came_twice_is_stored_once(folder):
     assert sorted(folder.stored()) == ["row-1", "row-2", "row-3", "row-4"]
     with ImageFile(folder.images / "images-0.h5") as file:
         assert len(file) == 3
+
+
+@pytest.mark.parametrize("older", [0, 1])
+def test_of_several_images_of_a_row_the_oldest_counts(folder, older):
+    for rank in (0, 1):
+        writer = folder.writer(rank=rank)
+        folder.clock.now = START + (0 if rank == older else 500)
+        writer.add_image(row(1), fetched(1), encoded(f"from rank {rank}".encode()))
+        writer.commit(folder.images, allowed)
+    consolidated(folder)
+    assert folder.stored() == {"row-1": f"from rank {older}".encode()}
 
 
 def test_an_image_beats_an_error_whichever_came_first(folder):
