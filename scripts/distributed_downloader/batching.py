@@ -28,32 +28,60 @@ SMALL_PREFIX = "_small-"  # no host starts so: two hexadecimal digits of the gro
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """`rows`, in the order of the staged ones: new_uuid, reason, server_name, partition_id.
+    """Where every row goes.
 
-    `new_uuid` is null where the staged one stays; the last two are null for rows not to be fetched.
+    `rows`, in the order of the staged ones: batch (null: not fetched) and reason (null: not
+    rejected). `batches`: batch, server_name, partition_id, rows; sorted, batch being the position.
+    `new_uuids`: row, new_uuid, of the few rows that the staged uuid is not kept for.
     """
 
     rows: pl.DataFrame
+    batches: pl.DataFrame
+    new_uuids: pl.DataFrame
     duplicates: pl.DataFrame
 
 
 def place(staged: Staged, batch_size: int, group_of: Callable[[str], str]) -> Placement:
     """The place of every row."""
-    index = staged.index.with_row_index("row").with_columns(new_uuid=pl.lit(None, pl.String))
-    index = index.update(_renamed(staged, index), on="row", how="left")
-    duplicates = _duplicates(staged, index)
+    index = staged.index.with_row_index("row")
+    renamed = _renamed(staged, index)
+    new_uuids = renamed.filter(pl.col("new_uuid").is_not_null()).select("row", "new_uuid")
+    index = index.update(renamed.select("row", "reason"), on="row", how="left")
+    duplicates = _duplicates(staged, index, new_uuids)
     index = index.with_columns(
         is_fetched=pl.col("reason").is_null() & ~pl.col("row").is_in(duplicates["row"].implode())
     )
-    rows = _with_server_name(index, group_of).select(
-        "new_uuid",
-        "reason",
-        pl.when("is_fetched").then("server_name").alias("server_name"),
-        pl.when("is_fetched")
-        .then((pl.col("is_fetched").cum_sum().over("server_name").cast(pl.Int64) - 1) // batch_size)
-        .alias("partition_id"),
+    rows = _with_batch(_with_server_name(index, group_of), batch_size)
+    batches = _batches(rows)
+    rows = rows.join(
+        batches.select("server_name", "partition_id", "batch"),
+        on=["server_name", "partition_id"],
+        how="left",
+        maintain_order="left",
     )
-    return Placement(rows, duplicates.select(tables.DUPLICATES.names()))
+    return Placement(
+        rows.select("batch", "reason"),
+        batches.with_columns(pl.col("server_name").cast(pl.String)),
+        new_uuids,
+        duplicates.select(tables.DUPLICATES.names()),
+    )
+
+
+def _with_batch(index: pl.DataFrame, batch_size: int) -> pl.DataFrame:
+    """Rule 5: reason, server_name, partition_id; the last two null for rows not to be fetched."""
+    number = pl.col("is_fetched").cum_sum().over("server_name").cast(pl.Int64) - 1
+    return index.select(
+        "reason",
+        server_name=pl.when("is_fetched").then("server_name"),
+        partition_id=pl.when("is_fetched").then(number // batch_size),
+    )
+
+
+def _batches(rows: pl.DataFrame) -> pl.DataFrame:
+    counted = rows.lazy().filter(pl.col("server_name").is_not_null())
+    counted = counted.group_by("server_name", "partition_id").agg(rows=pl.len())
+    by_name = pl.col("server_name").cast(pl.String)
+    return counted.sort(by_name, "partition_id").with_row_index("batch").collect()
 
 
 def _rows_where(staged: Staged, index: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
@@ -83,21 +111,27 @@ def _renamed(staged: Staged, index: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _duplicates(staged: Staged, index: pl.DataFrame) -> pl.DataFrame:
+def _duplicates(staged: Staged, index: pl.DataFrame, new_uuids: pl.DataFrame) -> pl.DataFrame:
     """Rule 4: row, uuid, uuid_main, source_id."""
     is_asked = pl.col("reason").is_null() & (
         pl.col("url_hash").is_duplicated().over(pl.col("reason").is_null())
     )
-    index = index.select("row", "new_uuid", is_asked=is_asked)
+    index = index.select("row", is_asked=is_asked)
     if not index["is_asked"].any():
         return pl.DataFrame(schema={"row": pl.UInt32, **tables.DUPLICATES})
     rows = _rows_where(staged, index, ["uuid", "source_id", "identifier"])
-    rows = rows.with_columns(uuid=pl.coalesce("new_uuid", "uuid"))
+    rows = with_new_uuids(rows, new_uuids)
     first = pl.col("uuid").sort_by("source_id", "uuid", nulls_last=True).first()
     rows = rows.with_columns(uuid_main=first.over("identifier"))
     return rows.filter(pl.col("uuid") != pl.col("uuid_main")).select(
         "row", "uuid", "uuid_main", "source_id"
     )
+
+
+def with_new_uuids(rows: pl.DataFrame, new_uuids: pl.DataFrame) -> pl.DataFrame:
+    """These rows (row, uuid, ...) with the uuids that they got instead."""
+    new = new_uuids.rename({"new_uuid": "uuid"})
+    return rows.update(new, on="row", how="left")
 
 
 def _with_server_name(index: pl.DataFrame, group_of: Callable[[str], str]) -> pl.DataFrame:

@@ -59,10 +59,11 @@ def _theirs(
 ) -> Mapping[str, str]:
     """Our name -> the input's, for those that are there."""
     theirs: dict[str, str] = {}
+    unclaimed = [name for name in names if name not in initializer.columns.values()]
     for ours in OURS:
         asked = settings.columns.get(ours, ours)
         habit = initializer.columns.get(ours)
-        name = asked if asked != ours else habit if habit in names else _known(ours, names)
+        name = asked if asked != ours else habit if habit in names else _known(ours, unclaimed)
         if asked != ours and asked not in names:
             raise _missing(path, ours, asked, names)
         if name is not None and name not in theirs.values():

@@ -31,12 +31,7 @@ from distributed_downloader.inputs import InputFile, read_input
 from distributed_downloader.settings import Settings
 from distributed_downloader.source import check_folder, fingerprint, source_of
 from distributed_downloader.staging import Staged, stage
-from distributed_downloader.url_tables import (
-    write_batches,
-    write_duplicates,
-    write_partitions,
-    write_rejected,
-)
+from distributed_downloader.url_tables import Written, write_partitions, write_rows
 
 __all__ = ["Counts", "check_folder", "partition_urls"]
 
@@ -67,6 +62,7 @@ def partition_urls(settings: Settings, group_of: Callable[[str], str] = host_of)
     """
     check_folder(settings)
     paths = settings.paths
+    _remove_orphans(paths.urls)
     source = read_json(paths.source)
     if (
         source
@@ -75,7 +71,6 @@ def partition_urls(settings: Settings, group_of: Callable[[str], str] = host_of)
         and paths.duplicates.exists()
     ):
         return Counts(**source["counts"])
-    _remove_orphans(paths.urls)
     counts = _build(settings, read_input(settings), group_of)
     _remove_orphans(paths.urls)
     _log.info("partitioned %s: %s", settings.path_to_input, asdict(counts))
@@ -92,17 +87,19 @@ def _build(
         _disk_errors(paths.urls),
     ):
         hashes = [hasher.submit(fingerprint, each.path) for each in inputs]
-        staged_in = folder / ".staged"
-        staged_in.mkdir()
-        staged = stage(inputs, staged_in)
+        scratch = folder / ".scratch"
+        scratch.mkdir()
+        staged = stage(inputs, scratch)
         if not staged.index.height:
             raise InputError(f"{settings.path_to_input} has no rows; give at least one URL.")
         crash_point("partition:staged")
         placement = place(staged, settings.batch_size, group_of)
         crash_point("partition:placed")
-        counts = _write(settings, staged, placement, folder)
+        written = write_rows(staged, placement, folder, scratch)
+        crash_point("partition:rows_written")
+        counts = _counted(staged, placement, written)
+        shutil.rmtree(scratch)
         source = source_of(settings, [each.result() for each in hashes], asdict(counts))
-        shutil.rmtree(staged_in)
         write_json(folder / paths.source.name, source)
         crash_point("partition:source_written")
         write_partitions(placement, folder / paths.partitions.name)
@@ -114,22 +111,17 @@ def _build(
     return counts
 
 
-def _write(settings: Settings, staged: Staged, placement: Placement, folder: Path) -> Counts:
-    """All tables but the last, and their counts, read back from the files."""
-    batches = write_batches(staged, placement, folder)
-    crash_point("partition:batches_written")
-    rejected = write_rejected(staged, placement, folder / settings.paths.rejected.name)
-    duplicates = write_duplicates(placement, folder / settings.paths.duplicates.name)
-    crash_point("partition:tables_written")
-    rows = placement.rows
-    reasons = rows["reason"].drop_nulls().cast(pl.String).value_counts(sort=True)
+def _counted(staged: Staged, placement: Placement, written: Written) -> Counts:
+    """The counts as the files have them. Raises LedgerError if a row is nowhere, or twice."""
+    reasons = placement.rows["reason"].drop_nulls().cast(pl.String).value_counts(sort=True)
+    is_fetched = placement.rows["batch"].is_not_null()
     counts = Counts(
-        rows=rows.height,
-        fetchable=batches.rows,
-        duplicates=duplicates,
-        rejected=rejected,
-        servers=staged.index.filter(rows["server_name"].is_not_null())["server"].n_unique(),
-        batches=batches.files,
+        rows=staged.index.height,
+        fetchable=written.fetchable,
+        duplicates=written.duplicates,
+        rejected=written.rejected,
+        servers=staged.index.filter(is_fetched)["server"].n_unique(),
+        batches=written.batches,
         repairs=dict(staged.repairs.most_common()),
         rejections=dict(reasons.iter_rows()),
     )

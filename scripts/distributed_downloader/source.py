@@ -4,6 +4,7 @@ The content hash is SHA-256, of the files as they lie there: about 1.5 GB a seco
 processor helps (nearly all do), on its own thread while the input is read.
 """
 
+import glob
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
@@ -67,6 +68,7 @@ def source_of(
     """The content of source.json."""
     return {
         "format_version": 1,
+        "path_to_input": settings.path_to_input,
         "files": [asdict(file) for file in files],
         "settings": what_fixes(settings),
         "counts": dict(counts),
@@ -77,7 +79,8 @@ def check_folder(settings: Settings) -> None:
     """Raise FolderError if the output folder was partitioned from something else.
 
     A file of the same size and time is taken for the same; any other is hashed, so that a list
-    that was only touched, moved or renamed goes on. Quiet if nothing is partitioned yet.
+    that was only touched, moved or renamed goes on, and so does one that is gone: all its rows are
+    in the folder. Quiet if nothing is partitioned yet.
     """
     source = read_json(settings.paths.source)
     if source is None:
@@ -89,12 +92,18 @@ def check_folder(settings: Settings) -> None:
                 f"{settings.paths.root} was made with {name} = {then}, not {now.get(name)}: "
                 f"put {name} back, or give another path_to_output."
             )
+    if _is_gone(settings.path_to_input) and settings.path_to_input == source["path_to_input"]:
+        return
     if not _is_same_input(source["files"], find_files(settings.path_to_input)):
         names = ", ".join(Path(file["path"]).name for file in source["files"][:3])
         raise FolderError(
             f"{settings.paths.root} was made from another list ({names}) than "
             f"{settings.path_to_input} is now: put that list back, or give another path_to_output."
         )
+
+
+def _is_gone(path_to_input: str) -> bool:
+    return not Path(path_to_input).exists() and not glob.has_magic(path_to_input)
 
 
 def _is_same_input(then: list[dict[str, Any]], files: list[Path]) -> bool:
