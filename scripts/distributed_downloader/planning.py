@@ -119,7 +119,9 @@ def group_limit(
 def write_plan(settings: Settings, wave: int, plan: Plan) -> None:
     """schedule.parquet, then plan.json: the plan is there when its schedule is."""
     folder = settings.paths.wave(wave)
-    write_parquet(folder / "schedule.parquet", pl.DataFrame(_schedule_rows(plan), SCHEDULE, orient="row"))
+    write_parquet(
+        folder / "schedule.parquet", pl.DataFrame(_schedule_rows(plan), SCHEDULE, orient="row")
+    )
     write_json(folder / "plan.json", {"wave": wave, **plan_summary(plan)})
 
 

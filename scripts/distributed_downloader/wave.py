@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 import polars as pl
@@ -71,10 +72,11 @@ async def run_wave(settings: Settings, wave: int, world: World, lock: Lock) -> N
     share = await asyncio.to_thread(_settle, settings, world, lock, result, stopped)
     await world.barrier()
     shares = world.gather(share)
-    if world.rank == 0:
-        _end(settings, wave, shares, started)
-    await world.barrier()
     failure = next((one.failure for one in [share, *shares] if one.failure), None)
+    if world.rank == 0:
+        progress = _end(settings, wave, shares, started)
+        failure = failure or unchanged(progress, settings)
+    await world.barrier()
     if failure:
         raise DownloaderError(failure)
 
@@ -205,7 +207,20 @@ def _summed(counts: Iterable[Mapping[str, LeftRows]]) -> dict[str, LeftRows]:
     return sums
 
 
-def _end(settings: Settings, wave: int, shares: Sequence[Share], started: float) -> None:
+def unchanged(progress: Mapping[str, Any], settings: Settings) -> str | None:
+    """The sentence for a wave that changed nothing, though nothing kept it from it."""
+    excused = progress["changed"] or progress["stopped"] or progress["blocked"]
+    if excused or not progress["left"] or settings.suppress_unchanged_error:
+        return None
+    return (
+        f"Wave {progress['wave']} changed nothing: {progress['left']} rows are left, and no server "
+        f"rests. See the logs in {settings.paths.logs}, or set suppress_unchanged_error: true."
+    )
+
+
+def _end(
+    settings: Settings, wave: int, shares: Sequence[Share], started: float
+) -> Mapping[str, Any]:
     """What rank 0 writes; a kill may come between any two: `progress.json` is the last."""
     folder = settings.paths.wave(wave)
     learned = [row for share in shares for row in share.result.learned]
@@ -217,8 +232,10 @@ def _end(settings: Settings, wave: int, shares: Sequence[Share], started: float)
         "ranks": len(shares),
         "changed": sum(share.result.settled for share in shares),
         "left": left["left"],
+        "blocked": len(left["groups"]),
         "stopped": next((share.stopped for share in shares if share.stopped), None),
         "started": started,
         "ended": time.time(),
     }
     write_json(folder / PROGRESS, progress)
+    return progress
