@@ -28,6 +28,9 @@ class World(Protocol):
     async def barrier(self) -> None:
         """Wait, asleep, until every rank is here."""
 
+    async def fall_silent(self) -> None:
+        """Take in all that is still on its way; nobody tells anything from here on."""
+
     def share(self, value: Any) -> Any:
         """Rank 0's value at every rank; right after a barrier only."""
 
@@ -56,6 +59,10 @@ class Solo:
     async def barrier(self) -> None:
         """Nobody to wait for."""
 
+    async def fall_silent(self) -> None:
+        """Forget what was told."""
+        self._inbox.clear()
+
     def share(self, value: Any) -> Any:
         """Our own value."""
         return value
@@ -73,21 +80,37 @@ class MpiWorld:
         self.rank: int = comm.Get_rank()
         self.size: int = comm.Get_size()
         self._sending: list[Any] = []
+        self._sent = [0] * self.size  # messages, by rank
+        self._received = 0
 
     def tell(self, rank: int, message: Any) -> None:
         """Send without waiting; requests that ended are dropped here."""
         self._sending = [request for request in self._sending if not request.Test()]
         self._sending.append(self._comm.isend(message, dest=rank, tag=_NEWS))
+        self._sent[rank] += 1
 
     def heard(self) -> Iterator[Any]:
         """Receive what is already here."""
         while self._comm.iprobe(tag=_NEWS):
+            self._received += 1
             yield self._comm.recv(tag=_NEWS)
 
     async def barrier(self) -> None:
         """Ask and sleep: a waiting rank leaves its core to the others."""
         request = self._comm.Ibarrier()
         while not request.Test():
+            await asyncio.sleep(POLL_S)
+
+    async def fall_silent(self) -> None:
+        """Receive every message that was sent: MPI_Finalize fails, or hangs, on one that was not.
+
+        For all ranks together, when none tells anything any more.
+        """
+        await self.barrier()
+        expected = sum(self._comm.alltoall(self._sent))
+        while self._received < expected or not all(request.Test() for request in self._sending):
+            for _ in self.heard():
+                pass
             await asyncio.sleep(POLL_S)
 
     def share(self, value: Any) -> Any:

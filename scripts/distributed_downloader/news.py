@@ -35,14 +35,20 @@ class News:
         self._world = world
         self._tally = tally
         self._stop_here = stop_here
+        self._is_over = False
         self.stopped: str | None = None
         self.tallies: dict[int, Tally] = {}  # at rank 0: everybody's
 
     def stop_all(self, reason: str) -> None:
         """Have every rank stop, this one at once."""
-        if self.stopped is None:
+        if self.stopped is None and not self._is_over:
             self._hear(Stop(reason))
             self._world.tell(0, Stop(reason))
+
+    async def end(self) -> None:
+        """With all ranks: nothing is told any more, and nothing is on its way."""
+        self._is_over = True
+        await self._world.fall_silent()
 
     def exchange(self) -> None:
         """Say how far this rank is, and take in what has arrived."""

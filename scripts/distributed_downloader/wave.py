@@ -94,15 +94,16 @@ async def _work(
     result = await worker.run()
     if result.failure:
         news.stop_all(result.failure)
-    await _end_together(world, exchanging)
+    await _end_together(world, news, exchanging)
     return result, news.stopped
 
 
-async def _end_together(world: World, exchanging: asyncio.Task[None]) -> None:
+async def _end_together(world: World, news: News, exchanging: asyncio.Task[None]) -> None:
     """Go on exchanging news until every rank has ended its work: rank 0 passes things on."""
     await world.barrier()
     exchanging.cancel()
     await asyncio.gather(exchanging, return_exceptions=True)
+    await news.end()
 
 
 async def _exchange(settings: Settings, wave: int, news: News, lock: Lock, world: World) -> None:
