@@ -5,7 +5,7 @@ from pathlib import Path
 
 from distributed_downloader.config import load_settings
 from distributed_downloader.groups import group_of
-from distributed_downloader.logs import reporting_errors, start_logging
+from distributed_downloader.logs import reporting_errors, start_logging, tell
 from distributed_downloader.partition import partition_urls
 
 
@@ -21,7 +21,12 @@ def main() -> None:
     with reporting_errors():
         settings = load_settings(args.config)
         start_logging(args.log, settings.logger_level, stage="partition")
-        partition_urls(settings, lambda server: group_of(server, settings.politeness))
+        counts = partition_urls(settings, lambda server: group_of(server, settings.politeness))
+        tell(
+            f"partition: {counts.rows:,} rows, {counts.fetchable:,} to fetch from "
+            f"{counts.servers:,} servers in {counts.batches:,} batches; "
+            f"{counts.duplicates:,} duplicates, {counts.rejected:,} rejected"
+        )
 
 
 if __name__ == "__main__":

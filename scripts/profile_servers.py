@@ -5,7 +5,7 @@ import asyncio
 from pathlib import Path
 
 from distributed_downloader.config import load_settings
-from distributed_downloader.logs import reporting_errors, start_logging
+from distributed_downloader.logs import reporting_errors, start_logging, tell
 from distributed_downloader.mpi import Solo
 from distributed_downloader.profiles import profile_servers
 from distributed_downloader.writers import writing_together
@@ -24,7 +24,11 @@ def main() -> None:
         settings = load_settings(args.config)
         start_logging(args.log, settings.logger_level, stage="profile")
         with writing_together(settings.paths, Solo(), "profile") as lock:
-            asyncio.run(profile_servers(settings, lock))
+            profiles = asyncio.run(profile_servers(settings, lock))
+        tell(
+            f"profile: {len(profiles):,} servers, {profiles['success_count'].sum():,} samples "
+            f"stored, {profiles['error_count'].sum():,} failed"
+        )
 
 
 if __name__ == "__main__":

@@ -5,13 +5,15 @@ import sys
 from pathlib import Path
 
 from distributed_downloader.config import load_settings
-from distributed_downloader.logs import reporting_errors, start_logging
+from distributed_downloader.logs import reporting_errors, start_logging, tell
 from distributed_downloader.planning import (
     plan_next_wave,
+    plan_summary,
     tell_plan,
     wait_for_turn,
     write_plan,
 )
+from distributed_downloader.progress import duration
 
 
 def parse() -> argparse.Namespace:
@@ -32,7 +34,13 @@ def main() -> None:
             tell_plan(plan_next_wave(settings), sys.stdout)
             return
         wait_for_turn(settings, args.wave - args.first)
-        write_plan(settings, args.wave, plan_next_wave(settings))
+        plan = plan_next_wave(settings)
+        write_plan(settings, args.wave, plan)
+        summary = plan_summary(plan)
+        tell(
+            f"wave {args.wave}: {summary['rows']:,} rows of {summary['groups']:,} groups, "
+            f"{summary['ranks']} ranks, about {duration(summary['predicted_s'])}"
+        )
 
 
 if __name__ == "__main__":

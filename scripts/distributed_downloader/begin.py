@@ -21,6 +21,7 @@ from distributed_downloader.config import notices, resolve_config, settings_of
 from distributed_downloader.effective import write_effective_config
 from distributed_downloader.identity import check_identity
 from distributed_downloader.lock import Lock, request_stop, stop_orphan
+from distributed_downloader.logs import tell
 from distributed_downloader.partition import check_folder
 from distributed_downloader.progress import watch
 from distributed_downloader.settings import Settings
@@ -69,8 +70,3 @@ def _stop_writer_first(number: signal.Signals, writer_lock: Path) -> None:
             theirs(received, frame)
 
     signal.signal(number, on_signal)
-
-
-def tell(sentence: str) -> None:
-    """Say it to the person at the terminal."""
-    print(sentence, file=sys.stderr, flush=True)

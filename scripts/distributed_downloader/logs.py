@@ -115,6 +115,13 @@ def reporting_errors() -> Iterator[None]:
         raise
 
 
+def tell(sentence: str) -> None:
+    """Say it to the person at the terminal, and to the log."""
+    with suppress(BrokenPipeError):
+        print(one_line(sentence), file=sys.stderr, flush=True)
+    _record(logging.INFO, sentence)
+
+
 def _tell(sentence: str) -> None:
     with suppress(BrokenPipeError):
         print(f"error: {sentence}", file=sys.stderr, flush=True)

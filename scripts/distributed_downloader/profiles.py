@@ -73,10 +73,13 @@ def rate_of(budget: Budget, sampled: Sampled, crawl_delay_s: float | None) -> fl
     return min(rate, GENTLE_RATE) if sampled.errors and not sampled.answers else rate
 
 
-async def profile_servers(settings: Settings, lock: Lock) -> None:
-    """Write the profiles table. Raises DownloaderError if what was fetched cannot be stored."""
+async def profile_servers(settings: Settings, lock: Lock) -> pl.DataFrame:
+    """Write and return the profiles table.
+
+    Raises DownloaderError if what was fetched cannot be stored.
+    """
     rows = rows_by_batch(settings.paths)
-    batches: dict[str, list[Batch]] = defaultdict(list)
+    batches: defaultdict[str, list[Batch]] = defaultdict(list)
     for batch in rows:
         batches[batch.server_name].append(batch)
     sampled: defaultdict[str, Sampled] = defaultdict(Sampled)
@@ -85,18 +88,22 @@ async def profile_servers(settings: Settings, lock: Lock) -> None:
         delays = await _sample(settings, batches, sampled, lock)
         settle_batches(settings, rows, lock.check)
     groups = groups_of(batches, settings.politeness)
-    table = [
-        {
-            "server_name": server,
-            "group": groups[server],
-            "total_batches": len(of_server),
-            "total_rows": sum(rows[batch] for batch in of_server),
-            **_measured(settings, groups[server], server, sampled[server], delays.get(server)),
-        }
-        for server, of_server in sorted(batches.items())
-    ]
+    table = pl.DataFrame(
+        [
+            {
+                "server_name": server,
+                "group": groups[server],
+                "total_batches": len(of_server),
+                "total_rows": sum(rows[batch] for batch in of_server),
+                **_measured(settings, groups[server], server, sampled[server], delays.get(server)),
+            }
+            for server, of_server in sorted(batches.items())
+        ],
+        PROFILES,
+    )
     with whole_file(settings.paths.profiles_table) as beside:
-        pl.DataFrame(table, PROFILES).write_csv(beside)
+        table.write_csv(beside)
+    return table
 
 
 def _measured(
