@@ -4,7 +4,6 @@
 # defaults, under a name with its hash: what a job reads never changes while it runs.
 
 import json
-import os
 import shlex
 import sys
 
@@ -15,7 +14,7 @@ sys.path.insert(0, str(SCRIPTS))
 
 from distributed_downloader.begin import begin_run, input_files, settings_for
 from distributed_downloader.effective import effective_path
-from distributed_downloader.environment import environment_of
+from distributed_downloader.environment import environment_of, search_path
 from distributed_downloader.errors import DownloaderError
 from distributed_downloader.waves import first_wave, next_wave_is_due
 
@@ -27,15 +26,17 @@ except DownloaderError as error:
 OUT = SETTINGS.paths
 CONFIG_PATH = effective_path(SETTINGS.raw, OUT.configs)
 FIRST_WAVE = first_wave(OUT)  # of this run; a job never asks for it
-IS_IN_CONDA = "conda" in [str(way) for way in workflow.deployment_settings.deployment_method]
+IS_IN_CONDA = "conda" in [
+    str(way) for way in workflow.deployment_settings.deployment_method
+]
 PYTHON = "python" if IS_IN_CONDA else shlex.quote(sys.executable)
-os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
 def variables(stage, threads=1):
     """The variables of a stage's job, as words for `env`. Libraries take no core unasked."""
     wanted = {
         **environment_of(SETTINGS, stage),
+        "PATH": search_path(),
         "POLARS_MAX_THREADS": str(threads),
         "OMP_NUM_THREADS": "1",
     }

@@ -21,12 +21,13 @@ checkpoint download_images:
         tasks=planned_ranks,
     params:
         variables=variables("download"),
+        python=PYTHON,
         script=SCRIPTS / "download_images.py",
         config=CONFIG_PATH,
     message:
         "Wave {wildcards.wave}: downloading with {resources.tasks} ranks"
     shell:
-        "exec env {params.variables} {resources.mpi} -n {resources.tasks} {PYTHON} -m mpi4py"
+        "exec env {params.variables} {resources.mpi} -n {resources.tasks} {params.python} -m mpi4py"
         " {params.script} --config {params.config:q} --log {log:q} --wave {wildcards.wave}"
         " --ranks {resources.tasks}"
 

@@ -15,9 +15,10 @@ rule partition_urls:
     threads: 2
     params:
         variables=variables("partition", threads=2),
+        python=PYTHON,
         script=SCRIPTS / "partition_urls.py",
         config=CONFIG_PATH,
     message:
         "Cutting the list of URLs into batches"
     shell:
-        "exec env {params.variables} {PYTHON} {params.script} --config {params.config:q} --log {log:q}"
+        "exec env {params.variables} {params.python} {params.script} --config {params.config:q} --log {log:q}"

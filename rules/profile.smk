@@ -15,9 +15,10 @@ rule profile_servers:
     threads: SETTINGS.cpu_per_worker
     params:
         variables=variables("profile"),
+        python=PYTHON,
         script=SCRIPTS / "profile_servers.py",
         config=CONFIG_PATH,
     message:
         "Asking each server for a few samples"
     shell:
-        "exec env {params.variables} {PYTHON} {params.script} --config {params.config:q} --log {log:q}"
+        "exec env {params.variables} {params.python} {params.script} --config {params.config:q} --log {log:q}"

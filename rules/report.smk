@@ -8,15 +8,16 @@ rule write_report:
         flag=temp(OUT.logs / "report" / "written.json"),
     log:
         OUT.logs / "report" / "report.log",
+    localrule: True
     conda:
         ENVIRONMENT
-    localrule: True
     params:
         variables=variables("report"),
+        python=PYTHON,
         script=SCRIPTS / "write_report.py",
         config=CONFIG_PATH,
     message:
         "Writing the report"
     shell:
-        "exec env {params.variables} {PYTHON} {params.script} --config {params.config:q} --log {log:q}"
+        "exec env {params.variables} {params.python} {params.script} --config {params.config:q} --log {log:q}"
         " --flag {output.flag:q}"

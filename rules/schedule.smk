@@ -11,18 +11,20 @@ rule schedule_wave:
         OUT.logs / "schedule" / "{wave}.log",
     benchmark:
         OUT.logs / "schedule" / "{wave}.tsv"
+    localrule: True
     conda:
         ENVIRONMENT
-    localrule: True
     params:
         variables=variables("schedule"),
+        first=FIRST_WAVE,
+        python=PYTHON,
         script=SCRIPTS / "schedule_wave.py",
         config=CONFIG_PATH,
     message:
         "Planning wave {wildcards.wave}"
     shell:
-        "exec env {params.variables} {PYTHON} {params.script} --config {params.config:q} --log {log:q}"
-        " --wave {wildcards.wave} --first {FIRST_WAVE}"
+        "exec env {params.variables} {params.python} {params.script} --config {params.config:q} --log {log:q}"
+        " --wave {wildcards.wave} --first {params.first}"
 
 
 rule plan:
@@ -30,14 +32,15 @@ rule plan:
         profiles=ancient(rules.profile_servers.output.profiles),
     log:
         OUT.logs / "schedule" / "plan.log",
+    localrule: True
     conda:
         ENVIRONMENT
-    localrule: True
     params:
         variables=variables("schedule"),
+        python=PYTHON,
         script=SCRIPTS / "schedule_wave.py",
         config=CONFIG_PATH,
     message:
         "How long it will take"
     shell:
-        "exec env {params.variables} {PYTHON} {params.script} --config {params.config:q} --log {log:q}"
+        "exec env {params.variables} {params.python} {params.script} --config {params.config:q} --log {log:q}"

@@ -9,15 +9,16 @@ rule verify_dataset:
         flag=temp(OUT.logs / "verify" / "verified.json"),
     log:
         OUT.logs / "verify" / "verify.log",
+    localrule: True
     conda:
         ENVIRONMENT
-    localrule: True
     params:
         variables=variables("verify"),
+        python=PYTHON,
         script=SCRIPTS / "verify_dataset.py",
         config=CONFIG_PATH,
     message:
         "Accounting for every row"
     shell:
-        "exec env {params.variables} {PYTHON} {params.script} --config {params.config:q} --log {log:q}"
+        "exec env {params.variables} {params.python} {params.script} --config {params.config:q} --log {log:q}"
         " --flag {output.flag:q}"

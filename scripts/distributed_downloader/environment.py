@@ -1,7 +1,10 @@
 """The variables that jobs find their run by, also through sbatch and srun, in any language."""
 
 import json
+import os
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from distributed_downloader.effective import effective_path
@@ -22,6 +25,11 @@ def environment_of(settings: Settings, stage: str) -> dict[str, str]:
     if stage == TOOL_STAGE:
         variables |= _section("TOOLS", settings.raw["tools_parameters"])
     return variables
+
+
+def search_path() -> str:
+    """PATH with the interpreter's own folder first: that is where its MPI launcher lies."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 
 def _paths(settings: Settings) -> dict[str, str]:

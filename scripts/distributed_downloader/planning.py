@@ -176,6 +176,9 @@ def wait_for_turn(settings: Settings, waves_before: int, *, sleep: Sleep = time.
 def tell_plan(plan: Plan, stream: TextIO) -> None:
     """How long it will take, for a person."""
     groups = [group for rank in plan.ranks for group in rank]
+    if not groups:
+        print("Nothing is left to ask for.", file=stream)
+        return
     rows = sum(group.rows for group in groups)
     print(
         f"{rows:,} rows of {len(groups):,} groups are left, for {max(1, len(plan.ranks))} ranks.\n"
