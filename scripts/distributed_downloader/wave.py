@@ -20,7 +20,7 @@ import polars as pl
 
 from distributed_downloader.batch_files import COMPLETED_NAME
 from distributed_downloader.counts import LeftRows
-from distributed_downloader.durable import write_json, write_parquet
+from distributed_downloader.durable import crash_point, write_json, write_parquet
 from distributed_downloader.duty import Duty, GroupOrders, Result, Worker
 from distributed_downloader.errors import DownloaderError
 from distributed_downloader.ignored import read_ignored
@@ -65,6 +65,7 @@ async def run_wave(settings: Settings, wave: int, world: World, lock: Lock) -> N
     started = time.time()
     if world.rank == 0:
         write_json(settings.paths.wave(wave) / STARTED, {"started": started})
+        crash_point("wave:after_started")
     await world.barrier()
     async with client_of(settings) as client:
         result, stopped = await _work(settings, wave, world, lock, client)
@@ -225,9 +226,12 @@ def _end(
     """What rank 0 writes; a kill may come between any two: `progress.json` is the last."""
     folder = settings.paths.wave(wave)
     learned = [row for share in shares for row in share.result.learned]
+    crash_point("wave:before_learned")
     write_parquet(folder / LEARNED_NAME, pl.DataFrame(learned, LEARNED))
+    crash_point("wave:after_learned")
     blocks = blocks_of(load_memories(settings.paths))
     left = write_left(settings.paths, _summed(share.left for share in shares), blocks)
+    crash_point("wave:after_left")
     progress = {
         "wave": wave,
         "ranks": len(shares),
@@ -239,4 +243,5 @@ def _end(
         "ended": time.time(),
     }
     write_json(folder / PROGRESS, progress)
+    crash_point("wave:after_progress")
     return progress
