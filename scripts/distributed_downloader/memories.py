@@ -5,15 +5,16 @@ else writes it. A later wave reads all of them: for each group the newest word h
 longest block.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
 from distributed_downloader.courtesy import Memory, merge_memories
-from distributed_downloader.durable import write_json
+from distributed_downloader.durable import read_json, write_json
 from distributed_downloader.left import Block
 from distributed_downloader.paths import OutputPaths
+
+SUM_NAME = "memories.json"
 
 
 def memory_file(folder: Path, rank: int) -> Path:
@@ -27,12 +28,31 @@ def save_memories(file: Path, memories: Mapping[str, Memory]) -> None:
 
 
 def load_memories(paths: OutputPaths) -> dict[str, Memory]:
-    """Group -> what all earlier ranks of all earlier waves knew of it."""
+    """Group -> what all ranks of all waves know of it.
+
+    A wave that came to its end has summed up all before it; what is newer is read rank by rank.
+    """
+    folders = sorted(paths.schedules.glob("*"), key=_age, reverse=True)
     known: dict[str, list[Memory]] = defaultdict(list)
-    for file in sorted(paths.schedules.glob("*/groups-*.json")):
-        for group, memory in json.loads(file.read_text(encoding="utf-8")).items():
-            known[group].append(Memory.from_json(memory))
+    for folder in folders:
+        for file in (*folder.glob("groups-*.json"), folder / SUM_NAME):
+            for group, memory in (read_json(file) or {}).items():
+                known[group].append(Memory.from_json(memory))
+        if (folder / SUM_NAME).exists():
+            break
     return {group: merge_memories(memories) for group, memories in known.items()}
+
+
+def sum_up(paths: OutputPaths, wave: int) -> dict[str, Memory]:
+    """Write down what is known after a wave, so that nobody need read the older files again."""
+    memories = load_memories(paths)
+    save_memories(paths.wave(wave) / SUM_NAME, memories)
+    return memories
+
+
+def _age(folder: Path) -> int:
+    """The wave's number; profile came before all waves."""
+    return int(folder.name) if folder.name.isdigit() else -1
 
 
 def blocks_of(memories: Mapping[str, Memory]) -> dict[str, Block]:

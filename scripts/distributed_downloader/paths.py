@@ -21,12 +21,20 @@ OUTPUT_STRUCTURE = {
 }
 
 
+SMALL_PREFIX = "_small-"  # no host starts so; the hash of a group follows
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Batch:
     """The unit of storing: at most `batch_size` rows of one server (or of many tiny ones)."""
 
     server_name: str
     partition_id: int
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether it holds rows of many tiny servers."""
+        return self.server_name.startswith(SMALL_PREFIX)
 
     @property
     def folder(self) -> Path:

@@ -6,12 +6,11 @@
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TextIO
 
 import polars as pl
 
-from distributed_downloader.batch_files import COMPLETED_NAME
 from distributed_downloader.budgets import budget_of
 from distributed_downloader.courtesy import Memory
 from distributed_downloader.durable import read_json, write_json, write_parquet
@@ -22,7 +21,7 @@ from distributed_downloader.progress import duration
 from distributed_downloader.schedule import GroupWork, Machine, Plan, plan_wave
 from distributed_downloader.settings import Settings
 from distributed_downloader.tables import PROFILES, SCHEDULE
-from distributed_downloader.worklist import rows_left
+from distributed_downloader.worklist import count_left
 
 log = logging.getLogger(__name__)
 
@@ -32,25 +31,18 @@ Sleep = Callable[[float], None]
 WorkByGroup = Mapping[str, Mapping[Batch, int]]  # rows left
 
 
-def batches_of(paths: OutputPaths) -> list[Batch]:
-    """Every batch, in the order of partitions.parquet."""
-    table = pl.read_parquet(paths.partitions, columns=["server_name", "partition_id"])
-    return [Batch(server, number) for server, number in table.iter_rows()]
-
-
-def unfinished(paths: OutputPaths) -> Iterator[Batch]:
-    """Batches that have rows without a final state, as far as their mark tells."""
-    for batch in batches_of(paths):
-        if not (paths.batch_images(batch) / COMPLETED_NAME).exists():
-            yield batch
+def rows_by_batch(paths: OutputPaths) -> dict[Batch, int]:
+    """Every batch with its rows, in the order of partitions.parquet."""
+    table = pl.read_parquet(paths.partitions, columns=["server_name", "partition_id", "rows"])
+    return {Batch(server, number): rows for server, number, rows in table.iter_rows()}
 
 
 def work_left(settings: Settings) -> WorkByGroup:
     """Group -> batch -> rows left, ignored servers left out."""
     ignored = read_ignored(settings.paths.ignored_table)
     work: dict[str, dict[Batch, int]] = defaultdict(dict)
-    for batch in unfinished(settings.paths):
-        for group, left in rows_left(batch, settings, ignored).by_group.items():
+    for batch, rows in rows_by_batch(settings.paths).items():
+        for group, left in count_left(batch, rows, settings, ignored).items():
             work[group][batch] = left.rows
     return work
 

@@ -29,13 +29,14 @@ from distributed_downloader.lock import Lock
 from distributed_downloader.memories import memory_file
 from distributed_downloader.parts import PROFILE_WAVE
 from distributed_downloader.paths import Batch
+from distributed_downloader.planning import rows_by_batch
 from distributed_downloader.rank import Effort
 from distributed_downloader.records import ErrorClass, Failed, Fetched, Outcome, Row
 from distributed_downloader.schedule import Ownership
 from distributed_downloader.settings import Settings
 from distributed_downloader.tables import LEARNED, PROFILES
 from distributed_downloader.transport import client_of
-from distributed_downloader.wave import rows_by_batch, settle_batches
+from distributed_downloader.wave import settle_batches
 from distributed_downloader.worklist import RowsLeft, read_rows, rows_left
 
 GENTLE_RATE = 1.0  # requests per second
@@ -143,7 +144,7 @@ def _duty(settings: Settings, batches: Mapping[str, Sequence[Batch]], lock: Lock
     servers = [
         server
         for server in batches
-        if not server.startswith("_small-") and not is_ignored(server, ignored)
+        if not batches[server][0].is_mixed and not is_ignored(server, ignored)
     ]
     by_group: dict[str, list[str]] = defaultdict(list)
     for server, group in groups_of(servers, settings.politeness).items():

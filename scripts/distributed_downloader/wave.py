@@ -18,7 +18,6 @@ from typing import Any
 import httpx
 import polars as pl
 
-from distributed_downloader.batch_files import COMPLETED_NAME
 from distributed_downloader.counts import LeftRows
 from distributed_downloader.durable import crash_point, write_json, write_parquet
 from distributed_downloader.duty import Duty, GroupOrders, Result, Worker
@@ -26,11 +25,12 @@ from distributed_downloader.errors import DownloaderError
 from distributed_downloader.ignored import read_ignored
 from distributed_downloader.left import LEARNED_NAME, write_left
 from distributed_downloader.lock import Lock
-from distributed_downloader.memories import blocks_of, load_memories, memory_file
+from distributed_downloader.memories import blocks_of, memory_file, sum_up
 from distributed_downloader.mpi import World
 from distributed_downloader.news import News, progress_of
 from distributed_downloader.parts import list_parts
-from distributed_downloader.paths import Batch, OutputPaths
+from distributed_downloader.paths import Batch
+from distributed_downloader.planning import rows_by_batch
 from distributed_downloader.progress import write_progress
 from distributed_downloader.rank import Effort
 from distributed_downloader.records import Row
@@ -40,7 +40,7 @@ from distributed_downloader.shards import consolidate
 from distributed_downloader.tables import LEARNED
 from distributed_downloader.transport import client_of
 from distributed_downloader.waves import PROGRESS, STARTED
-from distributed_downloader.worklist import read_rows, rows_left
+from distributed_downloader.worklist import count_left, read_rows, rows_left
 
 log = logging.getLogger(__name__)
 
@@ -167,15 +167,10 @@ def _settle(
     share = dict(list(rows.items())[world.rank :: world.size])
     try:
         settle_batches(settings, share, lock.check)
-        return Share(result, count_left(settings, share), stopped, result.failure)
+        return Share(result, _left(settings, share), stopped, result.failure)
     except DownloaderError as error:
         log.error("%s", error)
         return Share(result, {}, stopped, result.failure or str(error))
-
-
-def rows_by_batch(paths: OutputPaths) -> dict[Batch, int]:
-    """Every batch with its rows."""
-    return {Batch(*names): rows for *names, rows in pl.read_parquet(paths.partitions).iter_rows()}
 
 
 def settle_batches(settings: Settings, batches: Rows, allowed: Callable[[], None]) -> None:
@@ -190,14 +185,10 @@ def settle_batches(settings: Settings, batches: Rows, allowed: Callable[[], None
         log.info("batch consolidated: %s, %s", batch.folder, words)
 
 
-def count_left(settings: Settings, batches: Iterable[Batch]) -> dict[str, LeftRows]:
-    """Rows left of each group in these batches; one marked completed is not opened."""
+def _left(settings: Settings, batches: Rows) -> dict[str, LeftRows]:
+    """Rows left of each group in these batches."""
     ignored = read_ignored(settings.paths.ignored_table)
-    return _summed(
-        rows_left(batch, settings, ignored).by_group
-        for batch in batches
-        if not (settings.paths.batch_images(batch) / COMPLETED_NAME).exists()
-    )
+    return _summed(count_left(batch, rows, settings, ignored) for batch, rows in batches.items())
 
 
 def _summed(counts: Iterable[Mapping[str, LeftRows]]) -> dict[str, LeftRows]:
@@ -229,7 +220,7 @@ def _end(
     crash_point("wave:before_learned")
     write_parquet(folder / LEARNED_NAME, pl.DataFrame(learned, LEARNED))
     crash_point("wave:after_learned")
-    blocks = blocks_of(load_memories(settings.paths))
+    blocks = blocks_of(sum_up(settings.paths, wave))
     left = write_left(settings.paths, _summed(share.left for share in shares), blocks)
     crash_point("wave:after_left")
     progress = {

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from distributed_downloader.batch_files import COMPLETED_NAME
 from distributed_downloader.counts import LeftRows
-from distributed_downloader.groups import groups_of
+from distributed_downloader.groups import group_of, groups_of
 from distributed_downloader.ignored import is_ignored
 from distributed_downloader.paths import Batch, OutputPaths
 from distributed_downloader.records import Row, State
@@ -70,6 +71,20 @@ def rows_left(batch: Batch, settings: Settings, ignored: frozenset[str] = frozen
         "target",
     )
     return RowsLeft(batch, table)
+
+
+def count_left(
+    batch: Batch, rows: int, settings: Settings, ignored: frozenset[str] = frozenset()
+) -> dict[str, LeftRows]:
+    """Rows left of each group; a batch that is completed, or that nobody touched, is not opened."""
+    folder = settings.paths.batch_images(batch)
+    if (folder / COMPLETED_NAME).exists():
+        return {}
+    if folder.exists() or batch.is_mixed:
+        return rows_left(batch, settings, ignored).by_group
+    if is_ignored(batch.server_name, ignored):
+        return {}
+    return {group_of(batch.server_name, settings.politeness): LeftRows(pending=rows)}
 
 
 def read_rows(left: RowsLeft, group: str, paths: OutputPaths) -> Iterator[Row]:
