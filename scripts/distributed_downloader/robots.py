@@ -2,8 +2,8 @@
 
 1. 2xx is read, 500 KiB of it at most, as far as it can be read; 3xx are followed by the caller, up
    to five; what is still 3xx, and 4xx, means no rules: all is allowed.
-2. 5xx, 429 and no answer mean: disallowed for now. Such a copy holds for `UNREACHABLE_S` only,
-   so that the next wave asks again; every other copy for 24 hours.
+2. 5xx, 429 and no answer mean: disallowed for now. That holds for `UNREACHABLE_S`, and in the
+   process that asked only, so that the next wave asks again; every other copy for 24 hours.
 3. The longest match decides (protego), for the group of our product token, else for `*`.
 
 Fetching comes in as a callable; nothing here knows the network.
@@ -198,6 +198,8 @@ class RobotsCache:
             copy: Any = read_json(self._file(authority))
             if copy is None or copy["authority"] != authority:
                 return None
+            if _is_unreachable(copy["status"]):
+                return None  # rows of this wave must not be lost to what happened in another
             answer = RobotsAnswer(copy["status"], copy["body"].encode("utf-8", "replace"))
             fetched_at = float(copy["fetched_at"])
         except (ValueError, TypeError, KeyError, AttributeError):

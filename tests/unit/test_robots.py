@@ -224,11 +224,21 @@ def test_a_copy_holds_for_a_day_a_failure_for_a_minute(
     look(cache, server)
     clock.now += lasts_s - 1
     look(cache, server)
-    look(RobotsCache(tmp_path, AGENT, clock), server)
     assert len(server.asked) == 1
     clock.now += 2
     look(cache, server)
     assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize(("status", "asked"), [(200, 1), (404, 1), (429, 2), (503, 2), (None, 2)])
+def test_another_wave_asks_again_where_nothing_was_learned(
+    tmp_path: Path, clock: Clock, status: int | None, asked: int
+) -> None:
+    server = Server(RobotsAnswer(status))
+    look(RobotsCache(tmp_path, AGENT, clock), server)
+    clock.now += 1
+    look(RobotsCache(tmp_path, AGENT, clock), server)
+    assert len(server.asked) == asked
 
 
 def test_a_fetch_that_raises_keeps_nothing(tmp_path: Path, clock: Clock) -> None:
