@@ -1,10 +1,15 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
+import hypothesis
 import pytest
 
 from distributed_downloader.fleet.plan import FleetPlan, HostPlan
 from distributed_downloader.fleet.running import Fleet, running_fleet
+
+# A busy machine must not fail a property: how long an example takes says nothing about it.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 StartFleet = Callable[..., Fleet]
 
