@@ -14,6 +14,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
 from distributed_downloader import tables
@@ -53,14 +54,8 @@ def place(staged: Staged, batch_size: int, group_of: Callable[[str], str]) -> Pl
     )
     rows = _with_batch(_with_server_name(index, group_of), batch_size)
     batches = _batches(rows)
-    rows = rows.join(
-        batches.select("server_name", "partition_id", "batch"),
-        on=["server_name", "partition_id"],
-        how="left",
-        maintain_order="left",
-    )
     return Placement(
-        rows.select("batch", "reason"),
+        rows.select(_batch_of(rows, batches), "reason"),
         batches.with_columns(pl.col("server_name").cast(pl.String)),
         new_uuids,
         duplicates.select(tables.DUPLICATES.names()),
@@ -90,9 +85,29 @@ def _rows_where(staged: Staged, index: pl.DataFrame, columns: Sequence[str]) -> 
     return both.filter("is_asked").collect(engine="streaming").sort("row")
 
 
+def _batch_of(rows: pl.DataFrame, batches: pl.DataFrame) -> pl.Series:
+    """The position in `batches`: where a server's begin, by its code, and its partition_id on."""
+    codes = rows["server_name"].to_physical()
+    first = batches.filter(pl.col("partition_id") == 0)
+    known = first["server_name"].to_physical().to_numpy()
+    begin = np.zeros(int(known.max(initial=0)) + 1, np.uint32)
+    begin[known] = first["batch"].to_numpy()
+    batch = pl.Series("batch", begin).gather(codes) + rows["partition_id"].cast(pl.UInt32)
+    return batch.alias("batch")
+
+
+def _is_repeated(hashes: pl.Series, among: pl.Series | None = None) -> pl.Series:
+    """Whether a hash occurs more than once (among those rows).
+
+    By sorting: a table of all of them takes several times the memory.
+    """
+    in_order = (hashes if among is None else hashes.filter(among)).sort()
+    return hashes.is_in(in_order.filter(in_order == in_order.shift(1)).unique().implode())
+
+
 def _renamed(staged: Staged, index: pl.DataFrame) -> pl.DataFrame:
     """Rules 2 and 3: row, new_uuid, reason of the rows with a uuid that is not theirs alone."""
-    index = index.select("row", "is_given", "reason", is_asked=pl.col("uuid_hash").is_duplicated())
+    index = index.select("row", "is_given", "reason", is_asked=_is_repeated(index["uuid_hash"]))
     if not index["is_asked"].any():
         return index.clear().select("row", pl.lit(None, pl.String).alias("new_uuid"), "reason")
     columns = ["uuid", "source_id", "identifier", "identifier_original"]
@@ -113,9 +128,8 @@ def _renamed(staged: Staged, index: pl.DataFrame) -> pl.DataFrame:
 
 def _duplicates(staged: Staged, index: pl.DataFrame, new_uuids: pl.DataFrame) -> pl.DataFrame:
     """Rule 4: row, uuid, uuid_main, source_id."""
-    is_asked = pl.col("reason").is_null() & (
-        pl.col("url_hash").is_duplicated().over(pl.col("reason").is_null())
-    )
+    fetchable = index["reason"].is_null()
+    is_asked = fetchable & _is_repeated(index["url_hash"], fetchable)
     index = index.select("row", is_asked=is_asked)
     if not index["is_asked"].any():
         return pl.DataFrame(schema={"row": pl.UInt32, **tables.DUPLICATES})
