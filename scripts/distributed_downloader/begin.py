@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,7 +20,9 @@ from typing import Any
 from distributed_downloader.budgets import check_budgets
 from distributed_downloader.config import notices, resolve_config, settings_of
 from distributed_downloader.effective import write_effective_config
+from distributed_downloader.errors import LockError
 from distributed_downloader.identity import check_identity
+from distributed_downloader.inputs import find_files
 from distributed_downloader.lock import Lock, request_stop, stop_orphan
 from distributed_downloader.logs import tell
 from distributed_downloader.partition import check_folder
@@ -46,6 +49,8 @@ def input_files(settings: Settings) -> list[str]:
 def begin_run(settings: Settings, given: Mapping[str, Any]) -> None:
     """Take the output folder until this process ends. Raises DownloaderError."""
     check_folder(settings)
+    if not settings.paths.source.exists():
+        find_files(settings.path_to_input)  # an input that is not there leaves no folder behind
     for notice in notices(given):
         tell(f"note: {notice}")
     paths = settings.paths
@@ -65,7 +70,8 @@ def _stop_writer_first(number: signal.Signals, writer_lock: Path) -> None:
     theirs = signal.getsignal(number)
 
     def on_signal(received: int, frame: FrameType | None) -> None:
-        request_stop(writer_lock)
+        with suppress(LockError):  # a disk that takes no request: what follows must happen anyway
+            request_stop(writer_lock)
         if callable(theirs):
             theirs(received, frame)
 
