@@ -18,13 +18,18 @@ COMMITS_AT_ONCE = 4  # a commit mostly waits for the disk
 
 
 class Store:
-    """The buffers of one rank. `allowed` raises LockError if the run must not write any more."""
+    """The buffers of one rank. `allowed` raises LockError if the run must not write any more.
+
+    A commit that fails raises, after all others at work have ended; it is tried once more by the
+    next `flush`.
+    """
 
     def __init__(self, settings: Settings, names: PartNames, allowed: Callable[[], None]) -> None:
         self._settings = settings
         self._names = names
         self._allowed = allowed
         self._writers: dict[Batch, PartWriter] = {}
+        self._failed: list[PartWriter] = []
         self._held = 0  # bytes in buffers and on their way to the disk
         self._is_closed = False
         self._places = asyncio.Semaphore(COMMITS_AT_ONCE)
@@ -58,8 +63,7 @@ class Store:
                     await self._heavy.wait()
                 await self.flush()
             except TimeoutError:
-                age_s = self._settings.flush.seconds
-                await self._commit([w for w in self._writers.values() if w.age_s >= age_s])
+                await self._commit([w for w in self._writers.values() if self._is_old(w)])
 
     def close(self) -> None:
         """End `keep_flushing` after the commits under way; `flush` goes on working."""
@@ -67,7 +71,12 @@ class Store:
 
     async def flush(self) -> None:
         """Commit everything. Raises StorageError, LockError: what was not committed is lost."""
-        await self._commit(list(self._writers.values()))
+        again, self._failed = self._failed, []
+        await self._commit(list(self._writers.values()), again)
+
+    def _is_old(self, writer: PartWriter) -> bool:
+        """A calendar that was set back makes an age negative: old enough, too."""
+        return not 0 <= writer.age_s < self._settings.flush.seconds
 
     def _writer(self, batch: Batch) -> PartWriter:
         if batch not in self._writers:
@@ -81,9 +90,16 @@ class Store:
         (self._heavy.set if self._held >= limit else self._heavy.clear)()
         (self._light.clear if self._held >= 2 * limit else self._light.set)()
 
-    async def _commit(self, writers: Iterable[PartWriter]) -> None:
-        leaving = [self._writers.pop(writer.batch) for writer in writers]
-        await asyncio.gather(*(self._commit_one(writer) for writer in leaving))
+    async def _commit(
+        self, writers: Iterable[PartWriter], again: Iterable[PartWriter] = ()
+    ) -> None:
+        leaving = [*again, *(self._writers.pop(writer.batch) for writer in writers)]
+        done = await asyncio.gather(
+            *(self._commit_one(writer) for writer in leaving), return_exceptions=True
+        )
+        for error in done:
+            if error is not None:
+                raise error
 
     async def _commit_one(self, writer: PartWriter) -> None:
         size = writer.bytes
@@ -91,5 +107,7 @@ class Store:
             async with self._places:
                 folder = self._settings.paths.batch_images(writer.batch)
                 await asyncio.to_thread(writer.commit, folder, self._allowed)
-        finally:
-            self._weigh(-size)
+        except Exception:
+            self._failed.append(writer)
+            raise
+        self._weigh(-size)
