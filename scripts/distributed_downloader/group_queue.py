@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from distributed_downloader.records import Row
 
 LOW_WATER_ROWS = 32
+READ_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,11 @@ class Try:
     row: Row
     number: int = 1  # of this try, counted ones only
     requests: int = 0  # tries that were sent, counted or not
+
+    @property
+    def uncounted(self) -> int:
+        """Tries so far that cost the row nothing."""
+        return self.requests - (self.number - 1)
 
     def again(self, *, counted: bool) -> "Try":
         """The next try of the same row."""
@@ -76,7 +82,7 @@ class GroupQueue:
     async def close(self) -> None:
         """Leave the rest: end reading ahead."""
         if self._reading is not None:
-            await asyncio.wait([self._reading])
+            await asyncio.gather(self._reading, return_exceptions=True)
 
     def _take(self) -> Try | None:
         if self._later and self._later[0][0] <= self._clock():
@@ -100,7 +106,9 @@ class GroupQueue:
             self._reading = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
-        rows = await asyncio.to_thread(lambda: list(itertools.islice(self._rows, 256)))
-        self._fresh.extend(rows)
-        self._is_read = not rows
-        self._changed.set()
+        try:
+            rows = await asyncio.to_thread(lambda: list(itertools.islice(self._rows, READ_ROWS)))
+            self._fresh.extend(rows)
+            self._is_read = not rows
+        finally:
+            self._changed.set()  # also if it failed: who waits must hear of it

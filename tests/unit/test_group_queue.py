@@ -86,3 +86,31 @@ async def test_no_rows_is_an_end():
 async def test_a_try_that_was_not_counted_still_counts_its_request():
     first = Try(next(rows(1)))
     assert first.again(counted=False) == Try(first.row, number=1, requests=1)
+
+
+async def test_a_reader_that_fails_fails_all_who_wait_for_its_rows():
+    def broken():
+        yield from ()
+        raise OSError("the disk is gone")
+
+    queue = make_queue(broken())
+
+    async def work():
+        async for _ in queue.tries():
+            pass
+
+    async with asyncio.timeout(10):
+        ended = await asyncio.gather(*(work() for _ in range(3)), return_exceptions=True)
+        await queue.close()
+    assert [str(error) for error in ended] == ["the disk is gone"] * 3
+
+
+@pytest.mark.parametrize(
+    ("counted", "uncounted"),
+    [([], 0), ([True, True], 0), ([False], 1), ([False, True, False], 2)],
+)
+async def test_tries_that_cost_nothing_are_told_from_the_others(counted, uncounted):
+    attempt = Try(next(rows(1)))
+    for one in counted:
+        attempt = attempt.again(counted=one)
+    assert attempt.uncounted == uncounted
