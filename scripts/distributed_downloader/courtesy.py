@@ -141,7 +141,7 @@ class GroupPace:
             costs_a_try=costs_a_try,
             blocked_for_s=self.blocked_for_s(),
             is_server_down=self._is_down_after(answer, server, now),
-            must_be_saved=before != (self._state.blocked_until, self._rates.rate),
+            must_be_saved=self._is_stricter_than(*before),
             sentence=self._change_since(*before),
         )
 
@@ -213,6 +213,10 @@ class GroupPace:
         state = breaker.failed(state, cause, sent, now, self._budget.backoff)
         self._servers[server] = state
         return state.open_until > now
+
+    def _is_stricter_than(self, blocked_until: float, rate: float) -> bool:
+        """A raised rate may be forgotten without harm: it is written down now and then."""
+        return self._state.blocked_until > blocked_until or self._rates.rate < rate
 
     def _change_since(self, blocked_until: float, rate: float) -> str | None:
         is_other = self._state.blocked_until != blocked_until
