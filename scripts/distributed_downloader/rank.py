@@ -132,10 +132,15 @@ class Rank:
         self._hand = Hand(IN_HAND_BYTES, IN_HAND_IMAGES)
         self._encoding: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
+        self._grace_s = GRACE_S
         self.tally = Tally()
 
-    def stop(self) -> None:
-        """No new requests; what was fetched is stored. Safe to call twice, and from a signal."""
+    def stop(self, grace_s: float = GRACE_S) -> None:
+        """No new requests; those under way may end within `grace_s`, and what they fetch is stored.
+
+        Safe to call twice, and from a signal.
+        """
+        self._grace_s = grace_s
         self._stopping.set()
 
     async def run(self, queues: Mapping[str, GroupQueue]) -> None:
@@ -186,7 +191,7 @@ class Rank:
         self._stopping.set()
         self._gate.close()
         if workers:
-            await asyncio.wait(workers, timeout=GRACE_S)
+            await asyncio.wait(workers, timeout=self._grace_s)
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, *self._encoding, return_exceptions=True)
