@@ -43,9 +43,39 @@ def variables(stage, threads=1):
     return shlex.join(f"{name}={value}" for name, value in wanted.items())
 
 
-def planned_ranks(wildcards, input):
-    """As many ranks as the wave's plan has use for."""
-    return json.loads(Path(input.plan).read_text())["ranks"]
+# Who pays, for Slurm; a profile may say it too.
+PAYER = {"slurm_account": SETTINGS.account} if SETTINGS.account else {}
+
+
+def planned(input):
+    """What the wave's plan says."""
+    return json.loads(Path(input.plan).read_text())
+
+
+def planned_tasks(wildcards, input):
+    """As many ranks as the wave's plan has use for.
+
+    One is said as a word: Snakemake's Slurm executor refuses the number 1 for what MPI starts.
+    """
+    ranks = planned(input)["ranks"]
+    return ranks if ranks > 1 else "1"
+
+
+def planned_nodes(wildcards, input):
+    """As many nodes as these ranks need; without Slurm there is one, whatever is said here."""
+    return planned(input)["nodes"]
+
+
+def planned_memory_mb(wildcards, input):
+    """Memory of each node: for its ranks with their threads, and for what starts them."""
+    plan = planned(input)
+    ranks = -(-plan["ranks"] // plan["nodes"])
+    return 500 + ranks * (600 + 100 * SETTINGS.cpu_per_worker)
+
+
+def runtime_min(wildcards, resources):
+    """Minutes that the job was given; 0 = nobody limits it."""
+    return resources.get("runtime", 0)
 
 
 def start():

@@ -17,19 +17,24 @@ checkpoint download_images:
         ENVIRONMENT
     threads: 1
     resources:
+        **PAYER,
         mpi="mpiexec",
-        tasks=planned_ranks,
+        tasks=planned_tasks,
+        nodes=planned_nodes,
+        cpus_per_task=SETTINGS.cpu_per_worker,
+        mem_mb=planned_memory_mb,
     params:
         variables=variables("download"),
         python=PYTHON,
         script=SCRIPTS / "download_images.py",
         config=CONFIG_PATH,
+        runtime_min=runtime_min,
     message:
         "Wave {wildcards.wave}: downloading with {resources.tasks} ranks"
     shell:
         "exec env {params.variables} {resources.mpi} -n {resources.tasks} {params.python} -m mpi4py"
         " {params.script} --config {params.config:q} --log {log:q} --wave {wildcards.wave}"
-        " --ranks {resources.tasks}"
+        " --ranks {resources.tasks} --runtime-min {params.runtime_min}"
 
 
 def waves(wildcards):

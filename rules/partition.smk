@@ -13,6 +13,8 @@ rule partition_urls:
     conda:
         ENVIRONMENT
     threads: 2
+    resources:
+        **PAYER,
     params:
         variables=variables("partition", threads=2),
         python=PYTHON,

@@ -13,6 +13,8 @@ rule profile_servers:
     conda:
         ENVIRONMENT
     threads: SETTINGS.cpu_per_worker
+    resources:
+        **PAYER,
     params:
         variables=variables("profile"),
         python=PYTHON,

@@ -5,9 +5,10 @@ import asyncio
 from pathlib import Path
 
 from distributed_downloader.config import load_settings
+from distributed_downloader.deadline import Deadline, deadline_of
 from distributed_downloader.logs import reporting_errors, start_logging
 from distributed_downloader.mpi import open_world
-from distributed_downloader.wave import run_wave
+from distributed_downloader.wave import Bounds, run_wave
 from distributed_downloader.writers import writing_together
 
 
@@ -17,6 +18,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--log", type=Path, required=True, help="log of rank 0; others beside it")
     parser.add_argument("--wave", type=int, required=True)
     parser.add_argument("--ranks", type=int, required=True, help="how many were asked for")
+    parser.add_argument("--runtime-min", type=int, default=0, help="of the job; 0 = not limited")
     return parser.parse_args()
 
 
@@ -25,10 +27,12 @@ def main() -> None:
     with reporting_errors():
         world = open_world(args.ranks)
         settings = load_settings(args.config)
+        # rank 0 tells the others when it is time: Slurm is asked once a wave
+        deadline = deadline_of(settings, args.runtime_min) if world.rank == 0 else Deadline()
         log = args.log.with_name(f"rank-{world.rank}.log")
         start_logging(log, settings.logger_level, stage=f"wave {args.wave}", rank=world.rank)
         with writing_together(settings.paths, world, f"wave {args.wave}") as lock:
-            asyncio.run(run_wave(settings, args.wave, world, lock))
+            asyncio.run(run_wave(settings, args.wave, world, Bounds(lock, deadline)))
 
 
 if __name__ == "__main__":

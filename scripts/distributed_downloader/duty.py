@@ -12,18 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from distributed_downloader.permission import Permission
 
 from distributed_downloader.budgets import budget_of
 from distributed_downloader.courtesy import GroupPace
-from distributed_downloader.errors import DownloaderError
+from distributed_downloader.errors import ConfigError, DownloaderError
 from distributed_downloader.gate import Gate, GateRules
 from distributed_downloader.group_queue import GroupQueue
 from distributed_downloader.groups import group_of
 from distributed_downloader.ignored import read_ignored
 from distributed_downloader.memories import load_memories, save_memories
+from distributed_downloader.news import Stop
 from distributed_downloader.parts import PartNames
-from distributed_downloader.rank import Effort, OnOutcome, Rank, Tally
+from distributed_downloader.permission import Permission
+from distributed_downloader.rank import GRACE_S, Effort, OnOutcome, Rank, Tally
 from distributed_downloader.records import Row
 from distributed_downloader.schedule import Ownership
 from distributed_downloader.settings import Settings
@@ -93,10 +94,10 @@ class Worker:
         """How far it is."""
         return self._rank.tally
 
-    def stop(self, reason: str) -> None:
+    def stop(self, stop: Stop) -> None:
         """No new requests; what was fetched is stored."""
-        log.info("stopping: %s", reason)
-        self._rank.stop()
+        log.info("stopping: %s", stop.reason)
+        self._rank.stop(self._settings.timeouts.total_s if stop.is_in_time else GRACE_S)
 
     def crawl_delays(self) -> Mapping[str, float]:
         """Seconds by server, of those whose robots.txt was read and asks for one."""
@@ -110,6 +111,7 @@ class Worker:
             self._gate.open(orders.group, orders.servers[0])
             queues[orders.group] = GroupQueue(orders.rows, clock)
         keeping = asyncio.create_task(self._keep_up())
+        keeping.add_done_callback(lambda _: self._rank.stop())
         failure = None
         try:
             await self._rank.run(queues)
@@ -119,7 +121,9 @@ class Worker:
             failure = str(error)
         finally:
             keeping.cancel()
-            await asyncio.gather(keeping, return_exceptions=True)
+            (ended,) = await asyncio.gather(keeping, return_exceptions=True)
+        if isinstance(ended, Exception):
+            failure = failure or _sentence(ended)
         return Result(self.tally.settled, tuple(self._learned()), failure)
 
     def _group_of(self, server: str) -> str:
@@ -137,9 +141,16 @@ class Worker:
     async def _keep_up(self) -> None:
         """Write down what was learned, and read what the user wrote, every few seconds."""
         while True:
-            self._gate.ignored = read_ignored(self._settings.paths.ignored_table)
+            self._read_ignored()
             await asyncio.sleep(KEEP_UP_S)
             self._save()
+
+    def _read_ignored(self) -> None:
+        """A table that is being edited, and broken for a moment, changes nothing."""
+        try:
+            self._gate.ignored = read_ignored(self._settings.paths.ignored_table)
+        except (ConfigError, OSError) as error:
+            log.warning("the ignored table cannot be read, what it said before holds: %s", error)
 
     def _save(self) -> None:
         memories = {group: pace.memory() for group, pace in self._gate.paces.items()}
@@ -148,3 +159,10 @@ class Worker:
     def _learned(self) -> Iterator[Mapping[str, Any]]:
         for pace in self._gate.paces.values():
             yield pace.audit(self._duty.ownership.rank)
+
+
+def _sentence(error: Exception) -> str:
+    """Of what ended the keeping up: a DownloaderError has one, anything else is a fault of ours."""
+    if isinstance(error, DownloaderError):
+        return str(error)
+    raise error

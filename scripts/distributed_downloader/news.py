@@ -26,12 +26,13 @@ class Stop:
     """End, for this reason."""
 
     reason: str
+    is_in_time: bool = False  # there is time left for requests under way to end by themselves
 
 
 class News:
     """One rank's ear and mouth; `stop_here` is called once, when this rank is to stop."""
 
-    def __init__(self, world: World, tally: Tally, stop_here: Callable[[str], None]) -> None:
+    def __init__(self, world: World, tally: Tally, stop_here: Callable[[Stop], None]) -> None:
         self._world = world
         self._tally = tally
         self._stop_here = stop_here
@@ -39,11 +40,11 @@ class News:
         self.stopped: str | None = None
         self.tallies: dict[int, Tally] = {}  # at rank 0: everybody's
 
-    def stop_all(self, reason: str) -> None:
+    def stop_all(self, stop: Stop) -> None:
         """Have every rank stop, this one at once."""
         if self.stopped is None and not self._is_over:
-            self._hear(Stop(reason))
-            self._world.tell(0, Stop(reason))
+            self._hear(stop)
+            self._world.tell(0, stop)
 
     async def end(self) -> None:
         """With all ranks: nothing is told any more, and nothing is on its way."""
@@ -61,7 +62,7 @@ class News:
             self.tallies[message.rank] = message.tally
         elif self.stopped is None:
             self.stopped = message.reason
-            self._stop_here(message.reason)
+            self._stop_here(message)
             self._pass_on(message)
 
     def _pass_on(self, stop: Stop) -> None:

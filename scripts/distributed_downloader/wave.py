@@ -19,6 +19,7 @@ import httpx
 import polars as pl
 
 from distributed_downloader.counts import LeftRows
+from distributed_downloader.deadline import Deadline
 from distributed_downloader.durable import crash_point, write_json, write_parquet
 from distributed_downloader.duty import Duty, GroupOrders, Result, Worker
 from distributed_downloader.errors import DownloaderError
@@ -27,7 +28,7 @@ from distributed_downloader.left import LEARNED_NAME, write_left
 from distributed_downloader.lock import Lock
 from distributed_downloader.memories import blocks_of, memory_file, sum_up
 from distributed_downloader.mpi import World
-from distributed_downloader.news import News, progress_of
+from distributed_downloader.news import News, Stop, progress_of
 from distributed_downloader.parts import list_parts
 from distributed_downloader.paths import Batch
 from distributed_downloader.planning import rows_by_batch
@@ -51,6 +52,20 @@ Rows = Mapping[Batch, int]  # of each batch, in partitions.parquet
 
 
 @dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a wave must not outlive: a later run's request, and its job's time."""
+
+    lock: Lock
+    deadline: Deadline
+
+    def reached(self) -> Stop | None:
+        """Why the wave must end now, if it must; rank 0 asks, and tells the others."""
+        if self.lock.stop_requested():
+            return Stop("a later run asked for it")
+        return Stop("out of time", is_in_time=True) if self.deadline.is_over else None
+
+
+@dataclass(frozen=True, slots=True)
 class Share:
     """What one rank did, and what it counted of its share of the batches."""
 
@@ -60,7 +75,7 @@ class Share:
     failure: str | None
 
 
-async def run_wave(settings: Settings, wave: int, world: World, lock: Lock) -> None:
+async def run_wave(settings: Settings, wave: int, world: World, bounds: Bounds) -> None:
     """Take part in a wave. Raises the first error that ended it, once all that can be is stored."""
     started = time.time()
     if world.rank == 0:
@@ -68,9 +83,9 @@ async def run_wave(settings: Settings, wave: int, world: World, lock: Lock) -> N
         crash_point("wave:after_started")
     await world.barrier()
     async with client_of(settings) as client:
-        result, stopped = await _work(settings, wave, world, lock, client)
+        result, stopped = await _work(settings, wave, world, bounds, client)
     await world.barrier()
-    share = await asyncio.to_thread(_settle, settings, world, lock, result, stopped)
+    share = await asyncio.to_thread(_settle, settings, world, bounds.lock, result, stopped)
     await world.barrier()
     shares = world.gather(share)
     failure = next((one.failure for one in [share, *shares] if one.failure), None)
@@ -83,18 +98,18 @@ async def run_wave(settings: Settings, wave: int, world: World, lock: Lock) -> N
 
 
 async def _work(
-    settings: Settings, wave: int, world: World, lock: Lock, client: httpx.AsyncClient
+    settings: Settings, wave: int, world: World, bounds: Bounds, client: httpx.AsyncClient
 ) -> tuple[Result, str | None]:
-    duty = duty_of(settings, wave, world, lock.check)
+    duty = duty_of(settings, wave, world, bounds.lock.check)
     worker = Worker(settings, duty, client)
     news = News(world, worker.tally, worker.stop)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, news.stop_all, f"{number.name} was received")
-    exchanging = asyncio.create_task(_exchange(settings, wave, news, lock, world))
+        loop.add_signal_handler(number, news.stop_all, Stop(f"{number.name} was received"))
+    exchanging = asyncio.create_task(_exchange(settings, wave, news, bounds, world))
     result = await worker.run()
     if result.failure:
-        news.stop_all(result.failure)
+        news.stop_all(Stop(result.failure))
     await _end_together(world, news, exchanging)
     return result, news.stopped
 
@@ -107,13 +122,15 @@ async def _end_together(world: World, news: News, exchanging: asyncio.Task[None]
     await news.end()
 
 
-async def _exchange(settings: Settings, wave: int, news: News, lock: Lock, world: World) -> None:
+async def _exchange(
+    settings: Settings, wave: int, news: News, bounds: Bounds, world: World
+) -> None:
     started = time.time()
     while True:
         news.exchange()
         if world.rank == 0:
-            if lock.stop_requested():
-                news.stop_all("a later run asked for it")
+            if stop := bounds.reached():
+                news.stop_all(stop)
             if news.tallies:
                 progress = progress_of(wave, news.tallies.values(), world.size, started)
                 write_progress(settings.paths.checkpoint, progress)
