@@ -2,7 +2,8 @@
 
 1. Work that is left when a run starts earns a wave.
 2. A wave that left rows behind earns another one, until `num_downloads` waves have run.
-3. A wave that changed nothing earns none: another would change nothing either.
+3. A wave that changed nothing earns none: another would change nothing either, unless a server
+   rests meanwhile.
 4. If all that is left belongs to blocked groups, a wave is due only if the first of them is free
    within `politeness.wait_s`; its plan then waits, without a job.
 """
@@ -49,9 +50,13 @@ def next_wave_is_due(
         return wave == first  # nothing is known before the first wave
     if left["left"] == 0 or (settings.num_downloads and wave - first >= settings.num_downloads):
         return False
-    if wave > first and _progress(paths, wave - 1)["changed"] == 0:
+    if wave > first and _changed_nothing(_progress(paths, wave - 1)):
         return False
     return bool(left["free_at"] - now() <= settings.politeness.wait_s)
+
+
+def _changed_nothing(progress: Any) -> bool:
+    return progress["changed"] == 0 and not progress["blocked"]
 
 
 def _progress(paths: OutputPaths, wave: int) -> Any:
