@@ -5,7 +5,8 @@ Every request passes `admit` before it is sent, redirects, retries, samples and 
 1. A group that another rank owns is not asked: the next wave asks there.
 2. A server that is listed as ignored is not asked, nor one that has just proved to be dead.
 3. robots.txt of the authority is read first, once for the whole job, and obeyed (`permission`).
-4. Then the request waits for a free connection of its group, and for its turn.
+4. Then the request waits for a free connection of its group, and for its turn. What 1 and 2 say
+   may have changed meanwhile: a turn may be hours away.
 
 Every answer passes `heard`: it sets its group's pace, and may say that the image is not for us.
 """
@@ -32,6 +33,8 @@ from distributed_downloader.schedule import Ownership
 from distributed_downloader.urls import server_of
 
 log = logging.getLogger(__name__)
+
+NOT_SENT = Answer(status=None, headers={}, latency_s=0.0, nbytes=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,17 +147,22 @@ class Gate:
         except BaseException:
             self._connections[group].release()
             raise
-        return None
+        changed = self._not_here(url)
+        if changed is not None:
+            self.heard_robots(url, NOT_SENT)
+        return changed
 
     @contextmanager
     def _is_waiting(self) -> Iterator[None]:
         task = asyncio.current_task()
         assert task is not None
+        is_first = task not in self._waiting  # a robots.txt is asked for while its image waits
         self._waiting.add(task)
         try:
             yield
         finally:
-            self._waiting.discard(task)
+            if is_first:
+                self._waiting.discard(task)
 
 
 def _not_its_fault(url: str, status: int) -> Failed:
