@@ -68,6 +68,14 @@ class _RobotsGate:
         return self._turns.heard_robots(url, answer)
 
 
+class _NotAskedError(Exception):
+    """The robots.txt was not asked for, by our own fault: nothing is known, nothing is kept."""
+
+    def __init__(self, failed: Failed) -> None:
+        super().__init__(failed.error_msg)
+        self.failed = failed
+
+
 class Permission:
     """What the owners of a rank's servers have said."""
 
@@ -92,7 +100,10 @@ class Permission:
         if mode == "ignore":
             return None
         authority = authority_of(url)
-        rules = await self._rules(authority, turns)
+        try:
+            rules = await self._rules(authority, turns)
+        except _NotAskedError as error:
+            return error.failed
         self._slow_down(server, rules, turns)
         permit = verdict(rules, url, self._agent)
         if permit is Permit.ALLOWED or mode == "crawl_delay_only":
@@ -113,7 +124,10 @@ class Permission:
     async def _rules(self, authority: str, turns: Turns) -> Rules:
         async def ask(url: str) -> RobotsAnswer:
             outcome = await self._fetch(url, turns)
+            if isinstance(outcome, Failed) and not outcome.costs_a_try:
+                raise _NotAskedError(outcome)
             answer = answer_of(outcome)
+            self._failures.pop(authority, None)
             if isinstance(outcome, Failed) and answer.status is None:
                 self._failures[authority] = _not_asked(outcome)
             return answer
