@@ -103,12 +103,11 @@ def process_started(pid: int) -> str | None:
     """
     try:
         # the name, in brackets, may hold spaces and brackets itself: count from the last one
-        after_name = (
-            Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-        )
-        return None if after_name[0] in {"Z", "X", "x"} else after_name[19]
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        state, *others = stat.rpartition(")")[2].split()
+        return None if state in {"Z", "X", "x"} else others[18]
     except (OSError, ValueError, IndexError):
-        return "" if _exists(pid) and not Path("/proc/self/stat").exists() else None
+        return "" if _exists(pid) else None  # no /proc, or one that hides other users' processes
 
 
 def _exists(pid: int) -> bool:

@@ -116,6 +116,17 @@ def test_process_that_ended_but_is_not_buried_does_not_run():
     assert process_started(process.pid) is None
 
 
+def test_hidden_process_is_there_all_the_same(monkeypatch):
+    def hidden(*args, **kwargs):
+        raise FileNotFoundError  # /proc mounted with hidepid, or none at all
+
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        pass
+    monkeypatch.setattr(Path, "read_text", hidden)
+    assert process_started(os.getpid()) == ""
+    assert process_started(gone.pid) is None
+
+
 def test_stopped_process_is_there():
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         started = process_started(process.pid)

@@ -151,6 +151,42 @@ def test_modules_in_the_users_folder_do_not_pass_for_snakemakes(here, monkeypatc
     assert text.startswith("9.")
 
 
+SNAKEFILE = """
+import json
+rule all:
+    input: "told.json"
+rule tell:
+    output: "told.json"
+    log: "tell.log"
+    params: told=json.dumps(config)
+    shell: "echo {params.told:q} > {output}; {config[then]}"
+"""
+
+
+def test_real_snakemake_takes_our_command_line(here, tmp_path, monkeypatch):
+    home = tmp_path / "a house"
+    for name, text in {
+        "workflow/Snakefile": SNAKEFILE,
+        "profiles/default/config.yaml": "nolock: true\nrerun-incomplete: true\n",
+        "profiles/local/config.yaml": "cores: 1\n",
+    }.items():
+        (home / name).parent.mkdir(parents=True)
+        (home / name).write_text(text)
+    monkeypatch.setattr(launch, "house", lambda: home)
+    overrides = {"a": {"b": 1}, "then": "true"}
+    (here / "my.yaml").write_text("{a: {b: 0, c: '2'}, then: 'false'}")
+    download_images("my.yaml", targets=["tell"], overrides=overrides)
+    assert json.loads((here / "told.json").read_text()) == {
+        "a": {"b": 1, "c": "2"},
+        "then": "true",
+    }
+    (here / "told.json").unlink()
+    fails = {"then": "echo 'error: The disk is full.' >&2; exit 1"}
+    with pytest.raises(DownloaderError) as caught:
+        download_images("my.yaml", overrides=fails)
+    assert str(caught.value) == "The disk is full."
+
+
 def test_interrupt_reaches_the_workflow_once_and_is_raised_when_it_has_ended(here):
     """A python of its own is interrupted, as by Ctrl-C, while the fake workflow runs."""
     (here / "fake_snakemake.py").write_text(

@@ -322,6 +322,9 @@ def test_stop_is_asked_of_one_holder_only(path):
     heir = Lock.acquire(path, role="wave 2")
     assert not heir.stop_requested()
     assert [file.name for file in path.parent.iterdir()] == ["run.lock"]
+    request_stop(path)
+    heir.release()
+    assert list(path.parent.iterdir()) == []
 
 
 def test_nobody_there_is_nobody_to_stop(path):
