@@ -3,9 +3,9 @@
 import resource
 import ssl
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, lru_cache, partial
 from socket import socket
 from typing import Any
 
@@ -14,8 +14,9 @@ import certifi
 from aiohttp.abc import ResolveResult
 from aiohttp.client_proto import ResponseHandler
 
-from distributed_downloader.addresses import refusal
-from distributed_downloader.resolving import NameSettings, RefusedAddressError, Resolver
+from distributed_downloader.budgets import rules_of
+from distributed_downloader.identity import names_a_contact
+from distributed_downloader.resolving import NameSettings, Resolver, error_of
 from distributed_downloader.settings import Settings
 
 KEEP_ALIVE_S = 4.5  # under the 5 s after which many servers close: a race that costs a try
@@ -38,6 +39,11 @@ def most_connections() -> int:
     return max(wanted - OTHER_FILES, wanted // 2)
 
 
+def no_server(server: str) -> bool:  # noqa: ARG001
+    """For no server at all."""
+    return False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WireSettings:
     """How connections are made."""
@@ -46,6 +52,7 @@ class WireSettings:
     connect_s: float = 10.0  # TCP and TLS
     connections: int | None = None  # at once; None: as many as this process may have files open
     extra_ca: str | None = None  # PEM file of certificates to accept besides the usual ones
+    accepts_any_certificate: Callable[[str], bool] = no_server  # of `host` or `host:port`
 
     @classmethod
     def of(cls, settings: Settings) -> "WireSettings":
@@ -53,9 +60,19 @@ class WireSettings:
         names = NameSettings(
             hosts=settings.hosts,
             allow_private=settings.politeness.allow_private_addresses,
+            allow_public=names_a_contact(settings),
             wait_s=settings.timeouts.connect_s,
         )
-        return cls(names=names, connect_s=settings.timeouts.connect_s)
+
+        @lru_cache(maxsize=10_000)
+        def accepts_any_certificate(server: str) -> bool:
+            return not rules_of(server, settings).verify_tls
+
+        return cls(
+            names=names,
+            connect_s=settings.timeouts.connect_s,
+            accepts_any_certificate=accepts_any_certificate,
+        )
 
 
 class _Protocol(ResponseHandler):
@@ -78,11 +95,11 @@ class GuardedConnector(aiohttp.TCPConnector):
 
     def __init__(self, settings: WireSettings) -> None:
         self.resolver = Resolver(settings.names)
-        self._allow_private = settings.names.allow_private
+        self._names = settings.names
         super().__init__(
             resolver=self.resolver,
             use_dns_cache=False,
-            ssl=_tls_context(settings.extra_ca),
+            ssl=tls_context(settings.extra_ca),
             limit=settings.connections or most_connections(),
             keepalive_timeout=KEEP_ALIVE_S,
             socket_factory=self._socket,
@@ -113,9 +130,9 @@ class GuardedConnector(aiohttp.TCPConnector):
 
     def _socket(self, address_info: Any) -> socket:
         family, kind, protocol, _, address = address_info
-        why = None if self._allow_private else refusal(str(address[0]))
-        if why is not None:  # the resolver has judged already; this is what is connected to
-            raise RefusedAddressError(f"{address[0]} is not public ({why})")
+        error = error_of("the host", str(address[0]), self._names)
+        if error is not None:  # the resolver has judged already; this is what is connected to
+            raise error
         return socket(family=family, type=kind, proto=protocol)
 
 
@@ -127,7 +144,9 @@ def _is_beyond_doubt(protocol: ResponseHandler) -> bool:
     return True
 
 
-def _tls_context(extra_ca: str | None) -> ssl.SSLContext:
+@cache  # a fifth of a second, in which no other request would go out
+def tls_context(extra_ca: str | None) -> ssl.SSLContext:
+    """Which certificates are accepted: those that certifi lists, the system's, and `extra_ca`."""
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())  # a bare machine has none of its own
     if extra_ca is not None:

@@ -24,6 +24,7 @@ from distributed_downloader.records import (
 from distributed_downloader.redirects import REDIRECTS, next_url
 from distributed_downloader.transport import (
     ExhaustedError,
+    NoContactError,
     PrivateAddressError,
     TlsError,
     UnresolvedError,
@@ -228,6 +229,8 @@ def _failed(url: str, error: httpx.HTTPError | httpx.InvalidURL) -> Failed:
     message = f"{type(error).__name__}: {quoted(str(error))}"
     if isinstance(error, PrivateAddressError):
         return Failed(ErrorClass.PRIVATE_ADDRESS, CONTENT_CODE, message, False, url)
+    if isinstance(error, NoContactError):
+        return Failed(ErrorClass.NO_CONTACT, CONTENT_CODE, message, True, url, is_over_for_now=True)
     if isinstance(error, httpx.InvalidURL | httpx.LocalProtocolError | httpx.UnsupportedProtocol):
         return Failed(ErrorClass.INTERNAL, CONTENT_CODE, message, False, url)
     if isinstance(error, ExhaustedError):

@@ -48,6 +48,7 @@ class ErrorClass(StrEnum):
     CORRUPT_IMAGE = "corrupt_image"  # starts as an image, cannot be decoded
     HASH_MISMATCH = "hash_mismatch"  # not the hash that the list promised
     PRIVATE_ADDRESS = "private_address"  # policy: loopback, private, link-local, ...
+    NO_CONTACT = "no_contact"  # a public server, and our User-Agent names no contact: not now
     ROBOTS_DISALLOWED = "robots_disallowed"  # policy: robots.txt says no
     ROBOTS_UNREACHABLE = "robots_unreachable"  # robots.txt answers 5xx or not at all: not now
     OPTED_OUT = "opted_out"  # policy: the answer's own headers say no

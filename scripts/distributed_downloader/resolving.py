@@ -25,6 +25,10 @@ class RefusedAddressError(OSError):
     """The host is, or resolves to, an address that must not be connected to."""
 
 
+class AnonymousError(OSError):
+    """The host is at a public address, and we do not say who asks."""
+
+
 def system_lookup(name: str) -> list[str]:
     """What the system's resolver says, in its order of preference."""
     found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
@@ -37,25 +41,37 @@ class NameSettings:
 
     hosts: Mapping[str, str] = field(default_factory=dict)  # name -> address, asked before DNS
     allow_private: bool = False
+    allow_public: bool = True  # False: our User-Agent names no contact
     wait_s: float = 15.0
     remember_s: float = 300.0
     remember_failure_s: float = 20.0
     lookup: Lookup = system_lookup
 
 
-def checked(host: str, addresses: list[str], *, allow_private: bool) -> list[str]:
-    """Those addresses that may be connected to; RefusedAddressError, saying why, if none may.
+def error_of(host: str, address: str, settings: NameSettings) -> OSError | None:
+    """Why this address of the host must not be connected to; None if it may."""
+    why = refusal(address)
+    if why is None and not settings.allow_public:
+        return AnonymousError(
+            f"{host} is at {address}, a public address, and our User-Agent names no contact"
+        )
+    if why is not None and not settings.allow_private:
+        return RefusedAddressError(f"{host} is at {address}, which is not public ({why})")
+    return None
+
+
+def checked(host: str, addresses: list[str], settings: NameSettings) -> list[str]:
+    """Those addresses that may be connected to; the first one's error, if none may.
 
     A public name with a private address beside is a known trick (DNS rebinding): the private one
     is left out. An empty list passes as it is.
     """
-    if allow_private:
-        return addresses
-    refused = {address: why for address in addresses if (why := refusal(address))}
-    if addresses and len(refused) == len(addresses):
-        address, why = next(iter(refused.items()))
-        raise RefusedAddressError(f"{host} is at {address}, which is not public ({why})")
-    return [address for address in addresses if address not in refused]
+    errors = {address: error_of(host, address, settings) for address in addresses}
+    allowed = [address for address in addresses if errors[address] is None]
+    if not allowed:
+        for error in filter(None, errors.values()):
+            raise error
+    return allowed
 
 
 class Resolver(AbstractResolver):
@@ -78,7 +94,7 @@ class Resolver(AbstractResolver):
     ) -> list[ResolveResult]:
         """Checked addresses of a host, a name or a literal; OSError (gaierror) if there is none."""
         addresses = await self.addresses(host)
-        found = checked(host, addresses, allow_private=self._settings.allow_private)
+        found = checked(host, addresses, self._settings)
         return [_result(host, address, port) for address in found[:MOST_ADDRESSES]]
 
     async def addresses(self, host: str) -> list[str]:

@@ -24,8 +24,8 @@ import httpx
 from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
 from yarl import URL
 
-from distributed_downloader.connections import GuardedConnector, WireSettings
-from distributed_downloader.resolving import RefusedAddressError
+from distributed_downloader.connections import GuardedConnector, WireSettings, tls_context
+from distributed_downloader.resolving import AnonymousError, RefusedAddressError
 from distributed_downloader.settings import Settings
 
 LONGEST_HEADER = 16_384  # bytes of one header
@@ -44,6 +44,10 @@ class UnresolvedError(httpx.ConnectError):
 
 class PrivateAddressError(httpx.ConnectError):
     """The host is at no address that may be connected to."""
+
+
+class NoContactError(httpx.ConnectError):
+    """The host is public, and our User-Agent does not say who asks."""
 
 
 class TlsError(httpx.ConnectError):
@@ -86,6 +90,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
     def __init__(self, settings: WireSettings | None = None) -> None:
         self._settings = settings or WireSettings()
+        tls_context(self._settings.extra_ca)  # made before anything is asked
         self._opened: tuple[aiohttp.ClientSession, GuardedConnector] | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -100,6 +105,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 data=await request.aread() or None,
                 allow_redirects=False,
                 timeout=self._timeout(request),
+                ssl=not self._settings.accepts_any_certificate(_server(request.url)),
             )
         except (aiohttp.ClientError, OSError, ValueError) as error:
             connector.distrust(request.url.raw_host.decode("ascii"), _port(request.url))
@@ -171,6 +177,11 @@ def _port(url: httpx.URL) -> int:
     return url.port or (443 if url.scheme == "https" else 80)
 
 
+def _server(url: httpx.URL) -> str:
+    """As rows have it: `host`, or `host:port` when the port is not the scheme's own."""
+    return url.netloc.decode("ascii")
+
+
 def _exact_url(request: httpx.Request) -> URL:
     """The URL with its target as one piece, so that yarl finds nothing to rewrite."""
     url = request.url
@@ -197,6 +208,8 @@ def mapped(error: Exception, request: httpx.Request) -> httpx.RequestError:
 def _of_connecting(error: OSError) -> type[httpx.RequestError]:
     if isinstance(error, RefusedAddressError):
         return PrivateAddressError
+    if isinstance(error, AnonymousError):
+        return NoContactError
     if isinstance(error, socket.gaierror):
         return UnresolvedError
     if isinstance(error, ssl.SSLError):  # certificate errors too

@@ -39,6 +39,7 @@ CLASSES = {
     ErrorClass.CORRUPT_IMAGE: "the image is damaged",
     ErrorClass.HASH_MISMATCH: "not the image that the list promised (hash)",
     ErrorClass.PRIVATE_ADDRESS: "leads to a private address",
+    ErrorClass.NO_CONTACT: "leads to a public server, and our User-Agent names no contact",
     ErrorClass.ROBOTS_DISALLOWED: "robots.txt says no",
     ErrorClass.ROBOTS_UNREACHABLE: "robots.txt could not be read, so not asked",
     ErrorClass.OPTED_OUT: "the image's headers say no",
@@ -49,6 +50,7 @@ CLASSES = {
 SETTINGS = {  # what changes a refusal
     ErrorClass.ROBOTS_DISALLOWED: "politeness.robots",
     ErrorClass.OPTED_OUT: "politeness.opt_out_headers",
+    ErrorClass.NO_CONTACT: "downloader_parameters.header",
     ErrorClass.PRIVATE_ADDRESS: "politeness.allow_private_addresses",
 }
 

@@ -17,6 +17,7 @@ from distributed_downloader.config import (
     write_effective_config,
 )
 from distributed_downloader.errors import ConfigError
+from distributed_downloader.identity import check_targets
 from distributed_downloader.paths import OUTPUT_STRUCTURE
 from distributed_downloader.schema import known_keys, schema
 from tests.unit.conftest import make_settings, merged
@@ -352,6 +353,15 @@ def test_what_the_refusal_tells_to_write_is_accepted(tmp_path):
 
 def test_own_servers_need_no_contact(settings):
     check_identity(settings)
+    check_targets(settings, {"img.home.arpa": ["192.168.1.2", "fd00::1"], "gone.home.arpa": []})
+
+
+def test_a_public_server_among_own_ones_needs_a_contact(tmp_path, settings):
+    addresses = {"img.home.arpa": ["192.168.1.2"], "museum.example": ["192.88.100.1"]}
+    with pytest.raises(ConfigError, match=r"the owner of museum\.example \(at 192\.88\.100\.1, no"):
+        check_targets(settings, addresses)
+    named = make_settings(tmp_path, **down(header={"User-Agent": "us (me@example.org)"}))
+    check_targets(named, addresses)
 
 
 COMMON = {"CONFIG_PATH", "ACCOUNT", "PATH_TO_INPUT", "PATH_TO_OUTPUT"} | {

@@ -511,6 +511,21 @@ def test_a_redirect_to_a_private_address_is_not_connected_to() -> None:
     assert gate.answer.error_class is ErrorClass.PRIVATE_ADDRESS
 
 
+def test_a_public_server_is_not_asked_by_nobody_in_particular() -> None:
+    names = {"allow_public": False, "lookup": lambda _: ["192.88.100.1"]}
+
+    async def main() -> Outcome:
+        async with wire_client(**names) as client:
+            url = "http://museum.example/a.jpg"
+            return await fetch(client, url, limits=limits(), gate=FakeGate())
+
+    outcome = asyncio.run(main())
+    assert isinstance(outcome, Failed)
+    assert outcome.error_class is ErrorClass.NO_CONTACT
+    assert outcome.retryable
+    assert outcome.is_over_for_now
+
+
 def test_names_that_do_not_resolve_and_hosts_that_do_not_answer() -> None:
     async def main() -> list[Outcome]:
         async with wire.serve(wire.answers(b"")) as server:

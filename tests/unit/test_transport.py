@@ -3,7 +3,7 @@ import errno
 import os
 import resource
 from collections.abc import Callable, Coroutine
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,9 +11,11 @@ import pytest
 
 from distributed_downloader.connections import MOST_FILES, WireSettings, most_connections
 from distributed_downloader.resolving import NameSettings
+from distributed_downloader.settings import Settings
 from distributed_downloader.transport import (
     AiohttpTransport,
     ExhaustedError,
+    NoContactError,
     NoCookies,
     PrivateAddressError,
     TlsError,
@@ -21,6 +23,7 @@ from distributed_downloader.transport import (
     client_of,
 )
 from tests import wire_server as wire
+from tests.unit.conftest import make_settings
 
 
 def nowhere(name: str) -> list[str]:
@@ -99,13 +102,14 @@ def test_only_the_headers_given_are_sent() -> None:
     run(main)
 
 
-def settings_with(*, allow_private: bool) -> Any:
-    """What `client_of` reads of the run's settings."""
-    return SimpleNamespace(
-        header={"User-Agent": "us (mail@example.org)", "X-More": "yes"},
-        hosts={"img.example": "127.0.0.1"},
-        politeness=SimpleNamespace(allow_private_addresses=allow_private),
-        timeouts=SimpleNamespace(connect_s=5.0),
+def settings_with(
+    *, allow_private: bool, agent: str = "us (mail@example.org)", **hosts: str
+) -> Settings:
+    return make_settings(
+        Path("/nowhere"),
+        downloader_parameters={"header": {"User-Agent": agent, "X-More": "yes"}},
+        hosts={"img.example": "127.0.0.1", **hosts},
+        politeness={"allow_private_addresses": allow_private},
     )
 
 
@@ -134,6 +138,35 @@ def test_the_runs_client_refuses_private_addresses_unless_told_otherwise() -> No
                 with pytest.raises(PrivateAddressError):
                     await client.get(server.url(host=host))
             assert server.connections == 0
+
+    run(main)
+
+
+def test_an_anonymous_client_never_connects_to_a_public_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def connect(*_: object, **__: object) -> None:
+        raise AssertionError("a socket was made for a public address")
+
+    async def main() -> None:
+        hosts = {"public.example": "192.88.100.1"}
+        settings = settings_with(allow_private=True, agent="somebody", **hosts)
+        async with client_of(settings) as client:
+            for host in ("public.example", "192.88.100.1", "[2600::1]"):
+                with pytest.raises(NoContactError, match="names no contact"):
+                    await client.get(f"http://{host}/a.jpg")
+
+    monkeypatch.setattr("distributed_downloader.connections.socket", connect)
+    run(main)
+
+
+def test_an_anonymous_client_asks_private_servers() -> None:
+    async def main() -> None:
+        async with (
+            wire.serve(wire.answers(wire.reply(200, b"ok"))) as server,
+            client_of(settings_with(allow_private=True, agent="somebody")) as client,
+        ):
+            assert (await client.get(server.url(host="img.example"))).content == b"ok"
 
     run(main)
 
@@ -302,7 +335,7 @@ def test_the_address_is_judged_again_where_it_is_connected_to(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
-        "distributed_downloader.resolving.checked", lambda _host, addresses, **_: addresses
+        "distributed_downloader.resolving.checked", lambda _host, addresses, _settings: addresses
     )
     names = NameSettings(lookup=lambda _: ["127.0.0.1"])
 
@@ -311,7 +344,7 @@ def test_the_address_is_judged_again_where_it_is_connected_to(
             wire.serve(wire.answers(wire.reply(200))) as server,
             client_with(names=names) as client,
         ):
-            with pytest.raises(PrivateAddressError, match=r"127\.0\.0\.1 is not public"):
+            with pytest.raises(PrivateAddressError, match=r"127\.0\.0\.1, which is not public"):
                 await client.get(server.url(host="home.example"))
             assert server.connections == 0
 
@@ -382,6 +415,25 @@ def test_a_trusted_certificate_is_accepted_for_its_names_only() -> None:
             assert (await client.get(server.url(host="tls.example"))).content == b"ok"
             with pytest.raises(TlsError, match=r"else\.example"):
                 await client.get(server.url(host="else.example"))
+
+    run(main)
+
+
+def test_a_server_whose_certificate_need_not_be_valid_is_the_only_one(tmp_path: Path) -> None:
+    servers = {"broken.example": {"verify_tls": False}, "well.example": {"verify_tls": True}}
+    hosts = dict.fromkeys(["broken.example", "well.example", "other.example"], "127.0.0.1")
+    settings = make_settings(tmp_path, hosts=hosts, politeness={"servers": servers})
+
+    async def main() -> None:
+        script = wire.answers(wire.reply(200, b"ok"))
+        async with wire.serve(script, tls=True) as server, client_of(settings) as client:
+            for host in ("well.example", "broken.example", "other.example", "broken.example"):
+                if host == "broken.example":
+                    assert (await client.get(server.url(host=host))).content == b"ok"
+                else:
+                    with pytest.raises(TlsError):
+                        await client.get(server.url(host=host))
+            assert len(server.requests) == 2
 
     run(main)
 
