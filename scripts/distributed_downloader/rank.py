@@ -40,6 +40,7 @@ RETRY_FIRST_S = 1.0
 RETRY_MAX_S = 60.0
 IN_HAND_BYTES = 64 * 2**20  # bodies that wait for a codec thread
 IN_HAND_IMAGES = 64
+MOST_UNCOUNTED = 8  # tries of a row in a wave: who fails more often is to blame, whatever is said
 
 OnOutcome = Callable[[Row, Outcome], None]
 
@@ -157,9 +158,11 @@ class Rank:
         try:
             await self._until_done(workers, flushing, queues)
         finally:
-            await self._wind_down(workers, flushing)
-            await asyncio.gather(*(queue.close() for queue in queues.values()))
+            failures = await self._wind_down(workers, flushing)
             await self._store.flush()
+            await asyncio.gather(*(queue.close() for queue in queues.values()))
+        if failures:
+            raise failures[0]
 
     async def _until_done(
         self,
@@ -186,18 +189,23 @@ class Rank:
 
     async def _wind_down(
         self, workers: Sequence[asyncio.Task[None]], flushing: asyncio.Task[None]
-    ) -> None:
-        """End what waits at once, and what is under way after a moment; encode what has come."""
+    ) -> list[BaseException]:
+        """End what waits at once, and what is under way after a moment; encode what has come.
+
+        Returns what failed meanwhile.
+        """
         self._stopping.set()
         self._gate.close()
         if workers:
             await asyncio.wait(workers, timeout=self._grace_s)
         for worker in workers:
             worker.cancel()
-        await asyncio.gather(*workers, *self._encoding, return_exceptions=True)
+        ended = await asyncio.gather(*workers, return_exceptions=True)
+        ended += await asyncio.gather(*self._encoding, return_exceptions=True)
         self._threads.shutdown()
         self._store.close()
-        await flushing
+        ended += await asyncio.gather(flushing, return_exceptions=True)
+        return [one for one in ended if isinstance(one, Exception)]
 
     async def _work(self, queue: GroupQueue) -> None:
         """One connection's worth of asking."""
@@ -221,12 +229,17 @@ class Rank:
                 await self._hand.take(len(outcome.body))
                 encoding = asyncio.create_task(self._encode(queue, attempt, outcome))
                 self._encoding.add(encoding)
-                encoding.add_done_callback(self._encoding.discard)
+                encoding.add_done_callback(self._encoded)
             case Redirected():
                 self._store.add_error(attempt, _elsewhere(outcome))
                 self._settle(queue)
             case Failed():
                 self._fail(queue, attempt, outcome)
+
+    def _encoded(self, encoding: asyncio.Task[None]) -> None:
+        """One that failed stays, to be seen by `_until_done`."""
+        if encoding.cancelled() or encoding.exception() is None:
+            self._encoding.discard(encoding)
 
     async def _encode(self, queue: GroupQueue, attempt: Try, fetched: Fetched) -> None:
         loop = asyncio.get_running_loop()
@@ -249,6 +262,11 @@ class Rank:
         self, queue: GroupQueue, attempt: Try, failed: Failed, *, final_url: str | None = None
     ) -> None:
         """Try again later, store the error, or (a sample) leave the row as it was."""
+        if self._gate.is_ignored(attempt.row.server):
+            self._settle(queue)  # listed while it was asked: left as it was
+            return
+        if attempt.uncounted >= MOST_UNCOUNTED:
+            failed = replace(failed, costs_a_try=True)
         url = failed.final_url or final_url or attempt.row.identifier
         log.info(
             "%s, try %d: %s (%s)", attempt.row.uuid, attempt.number, failed.error_msg, quoted(url)

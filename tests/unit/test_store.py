@@ -3,8 +3,6 @@
 import asyncio
 
 import pytest
-from tests.unit.conftest import make_settings
-from tests.unit.storage_folder import NOT_FOUND, encoded, fetched, row
 
 from distributed_downloader import store as room
 from distributed_downloader.errors import LockError, StorageError
@@ -12,6 +10,8 @@ from distributed_downloader.group_queue import Try
 from distributed_downloader.parts import PartNames, list_parts
 from distributed_downloader.paths import Batch
 from distributed_downloader.store import Store
+from tests.unit.conftest import make_settings
+from tests.unit.storage_folder import NOT_FOUND, encoded, fetched, row
 
 pytestmark = pytest.mark.anyio
 
