@@ -69,7 +69,7 @@ class _RobotsGate:
 
 
 class _NotAskedError(Exception):
-    """The robots.txt was not asked for, by our own fault: nothing is known, nothing is kept."""
+    """The server never saw the request for its robots.txt: nothing is known, nothing is kept."""
 
     def __init__(self, failed: Failed) -> None:
         super().__init__(failed.error_msg)
@@ -124,7 +124,7 @@ class Permission:
     async def _rules(self, authority: str, turns: Turns) -> Rules:
         async def ask(url: str) -> RobotsAnswer:
             outcome = await self._fetch(url, turns)
-            if isinstance(outcome, Failed) and not outcome.costs_a_try:
+            if isinstance(outcome, Failed) and _says_nothing(outcome, authority):
                 raise _NotAskedError(outcome)
             answer = answer_of(outcome)
             self._failures.pop(authority, None)
@@ -150,6 +150,12 @@ class Permission:
             log.info("%s: robots.txt asks for %g s between requests", server, delay_s)
             self.crawl_delays[server] = delay_s
             turns.pace_at(server).keep_apart(delay_s)
+
+
+def _says_nothing(failed: Failed, authority: str) -> bool:
+    """Stopped, out of connections, or an address of the server's own that we do not ask."""
+    is_its_own = authority_of(failed.final_url or "") == authority
+    return not failed.costs_a_try or (failed.error_code == CONTENT_CODE and is_its_own)
 
 
 def answer_of(outcome: Outcome) -> RobotsAnswer:

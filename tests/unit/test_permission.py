@@ -9,6 +9,7 @@ import pytest
 from distributed_downloader.fetching import Answer
 from distributed_downloader.permission import Permission
 from distributed_downloader.records import ErrorClass, Failed, Redirected
+from distributed_downloader.transport import PrivateAddressError
 from tests.unit.conftest import make_settings
 
 pytestmark = pytest.mark.anyio
@@ -144,6 +145,17 @@ async def test_stopped_between_two_hops_nothing_is_kept_either(permission_of):
     assert await permission_of(site).refusal(URL, Turns(stops=stops)) == STOPPED
     site.answers["a_org"] = robots(DISALLOW)
     assert await permission_of(site).refusal(URL, Turns()) is not None
+
+
+async def test_an_address_that_is_not_asked_is_no_leave_for_when_it_may_be(permission_of):
+    request = httpx.Request("GET", URL)
+    private = PrivateAddressError("10.0.0.1 is not public", request=request)
+    site = Site(a_org=private)
+    outcome = await permission_of(site).refusal(URL, Turns())
+    assert outcome.error_class is ErrorClass.PRIVATE_ADDRESS
+    site.answers["a_org"] = robots(DISALLOW)
+    again = await permission_of(site).refusal(URL, Turns())
+    assert again.error_class is ErrorClass.ROBOTS_DISALLOWED
 
 
 async def test_one_that_moved_to_a_group_of_another_rank_counts_as_none(permission_of):
