@@ -16,7 +16,7 @@ from distributed_downloader.environment import environment_of
 from distributed_downloader.errors import ConfigError
 from distributed_downloader.identity import check_identity
 from distributed_downloader.paths import OutputPaths
-from distributed_downloader.schema import plain, problems, schema, with_defaults
+from distributed_downloader.schema import plain, problems, schema, typed, with_defaults
 from distributed_downloader.sense import contradictions
 from distributed_downloader.settings import Flush, Images, Politeness, Settings, Timeouts
 
@@ -40,6 +40,7 @@ def resolve_config(given: Mapping[str, Any]) -> dict[str, Any]:
     Resolving it again changes nothing. Raises ConfigError, a line for each of the first problems.
     """
     config = {key: value for key, value in _renamed(plain(given)).items() if value != ""}
+    config = typed(config)
     _refuse(_missing(config))
     _cut_multiplier(config)
     _refuse(problems(config))

@@ -23,6 +23,12 @@ EXACT_BITS = 53  # larger floats are not exact whole numbers
 
 Node = Mapping[str, Any]
 
+_WORDS: Mapping[str, tuple[type, ...]] = {  # types that text may stand for
+    "integer": (int, float),
+    "number": (int, float),
+    "boolean": (bool,),
+}
+
 
 @cache
 def schema() -> dict[str, Any]:
@@ -56,6 +62,32 @@ def plain(value: Any, depth: int = 0) -> Any:
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**EXACT_BITS:
         return int(value)  # 3.0 and 3 are one config, with one hash
     return value
+
+
+def typed(given: Mapping[str, Any], node: Node | None = None) -> dict[str, Any]:
+    """The config with text read as the number or truth that a setting takes.
+
+    Of `--config 'flush={seconds: 5}'` Snakemake hands out the 5 as text.
+    """
+    node = schema() if node is None else node
+    known, others = node.get("properties", {}), node.get("additionalProperties") or {}
+    config = dict(given)
+    for name, value in config.items():
+        child = known.get(name, others)
+        if isinstance(value, Mapping):
+            config[name] = typed(value, child)
+        elif isinstance(value, str) and str(child.get("type")) in _WORDS:
+            config[name] = _read_as(value, _WORDS[child["type"]])
+    return config
+
+
+def _read_as(text: str, types: tuple[type, ...]) -> Any:
+    """The value that YAML reads in the text if it is of one of these types, else the text."""
+    try:
+        value = yaml.safe_load(text) if len(text) <= MAX_SHOWN else text
+    except yaml.YAMLError:
+        return text
+    return plain(value) if type(value) in types else text
 
 
 def with_defaults(given: Mapping[str, Any], node: Node | None = None) -> dict[str, Any]:

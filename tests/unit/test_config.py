@@ -217,6 +217,25 @@ def test_of_many_problems_the_first_five_are_named():
     assert lines[-1] == "... and 2 more."
 
 
+@pytest.mark.parametrize(
+    ("more", "read"),
+    [
+        ({"flush": {"seconds": "5"}}, 5),
+        ({"politeness": {"allow_private_addresses": "true"}}, True),
+        ({"politeness": {"servers": {"a.org": {"rate_limit": "0.5"}}}}, 0.5),
+        ({"columns": {"title": "5"}}, "5"),
+    ],
+)
+def test_text_is_read_as_the_number_that_a_setting_takes(more, read):
+    """Snakemake's `--config 'flush={seconds: 5}'` hands out text."""
+    value = resolved(**more)
+    while isinstance(more, dict):
+        [(key, more)] = more.items()
+        value = value[key]
+    assert value == read
+    assert type(value) is type(read)
+
+
 def test_config_that_holds_itself_is_refused():
     endless: dict[str, Any] = dict(MINIMAL)
     endless["columns"] = endless
