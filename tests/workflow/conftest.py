@@ -31,6 +31,23 @@ QUICK = {
 }
 
 
+def run_snakemake(
+    *words: str, cwd: Path = CHECKOUT, **variables: str
+) -> "subprocess.CompletedProcess[str]":
+    """Run Snakemake with these words, whatever comes of it; all it says is its `stdout`."""
+    return subprocess.run(
+        [sys.executable, "-m", "snakemake", *words],
+        cwd=cwd,
+        env={**os.environ, **variables},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+
+
 @dataclass
 class Workflow:
     """One output folder and the command that fills it."""
