@@ -7,7 +7,6 @@
 """
 
 import atexit
-import glob
 import os
 import signal
 import sys
@@ -20,7 +19,7 @@ from typing import Any
 from distributed_downloader.budgets import check_budgets
 from distributed_downloader.config import notices, resolve_config, settings_of
 from distributed_downloader.effective import write_effective_config
-from distributed_downloader.errors import LockError
+from distributed_downloader.errors import InputError, LockError
 from distributed_downloader.identity import check_identity
 from distributed_downloader.inputs import find_files
 from distributed_downloader.lock import Lock, request_stop, stop_orphan
@@ -39,11 +38,11 @@ def settings_for(given: Mapping[str, Any]) -> Settings:
 
 
 def input_files(settings: Settings) -> list[str]:
-    """The files that `path_to_input` names now; none if it names nothing any more."""
-    path = Path(settings.path_to_input)
-    if path.is_dir():
-        return sorted(str(file) for file in path.rglob("*") if file.is_file())
-    return sorted(file for file in glob.glob(str(path)) if Path(file).is_file())  # noqa: PTH207
+    """The files that `path_to_input` names now; none if it names none: partition says it better."""
+    try:
+        return [str(file) for file in find_files(settings.path_to_input)]
+    except InputError:
+        return []
 
 
 def begin_run(settings: Settings, given: Mapping[str, Any]) -> None:

@@ -50,7 +50,7 @@ def test_the_input_is_a_file_a_folder_or_a_pattern(tmp_path):
     for name in ("a.csv", "b.csv", "sub/c.csv"):
         file = tmp_path / "lists" / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch()
+        file.write_text("http://a.test/1.jpg\n")
 
     def found(path):
         settings = make_settings(tmp_path, path_to_input=str(tmp_path / path))
