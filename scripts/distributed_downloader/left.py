@@ -3,6 +3,8 @@
 It is derived: verify, tools and a wave's rank 0 write it anew from what they counted.
 """
 
+import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +12,10 @@ from typing import Any
 
 from distributed_downloader.counts import LeftRows
 from distributed_downloader.durable import write_json
+from distributed_downloader.errors import ConfigError
+from distributed_downloader.ignored import read_ignored
 from distributed_downloader.paths import OutputPaths
+from distributed_downloader.settings import Settings
 
 LEARNED_NAME = "learned.parquet"
 
@@ -36,11 +41,13 @@ def write_left(
     left: Mapping[str, LeftRows],
     blocks: Blocks,
     *,
+    rules: str = "",
     waves: int | None = None,
     now: Callable[[], float] = time.time,
 ) -> dict[str, Any]:
     """Write and return left.json; `left` by group, `waves` the finished ones (None: count them).
 
+    `rules` say by what else than the files it was counted (`rules_of_today`).
     `groups` names the blocked groups that have rows left, `free_at` is when the first group with
     rows left may be asked: 0 if one may be asked now, or if nothing is left.
     """
@@ -67,9 +74,20 @@ def write_left(
         "free_at": min(block.blocked_until for block in blocked.values()) if all_wait else 0,
         "waves": finished_waves(paths) if waves is None else waves,
         "written": written,
+        "rules": rules,
     }
     write_json(paths.left, value)
     return value
+
+
+def rules_of_today(settings: Settings) -> str:
+    """What a person may change between two runs so that other rows are left: a word for it."""
+    try:
+        ignored = sorted(read_ignored(settings.paths.ignored_table))
+    except ConfigError:
+        return "unreadable"  # whoever counts next will say so
+    said = json.dumps([settings.retries_waves, ignored])
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
 def finished_waves(paths: OutputPaths) -> int:

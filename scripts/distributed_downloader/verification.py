@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from distributed_downloader.groups import group_of
 from distributed_downloader.ledger import GroupOf, write_ledger
-from distributed_downloader.left import Blocks, no_blocks, write_left
+from distributed_downloader.left import Blocks, no_blocks, rules_of_today, write_left
 from distributed_downloader.settings import Settings
 from distributed_downloader.summary import Summary, write_summary
 
@@ -23,7 +23,8 @@ def verify_dataset(
     """
     group_of = group_of or known_groups(settings)
     counts = write_ledger(settings, group_of)
-    left = write_left(settings.paths, counts.left, load_blocks())
+    rules = rules_of_today(settings)
+    left = write_left(settings.paths, counts.left, load_blocks(), rules=rules)
     return write_summary(settings, counts, left, group_of)
 
 

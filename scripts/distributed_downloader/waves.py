@@ -1,6 +1,7 @@
 """When another wave is due: what the workflow's loop asks of the live state.
 
-1. Work that is left when a run starts earns a wave.
+1. Work that is left when a run starts earns a wave. If a person has changed meanwhile what is left
+   (the ignored table, `retries.waves`), it has to be counted anew: that takes a wave, too.
 2. A wave that left rows behind earns another one, until `num_downloads` waves have run.
 3. A wave that changed nothing earns none: another would change nothing either, unless a server
    rests meanwhile.
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from distributed_downloader.durable import read_json
+from distributed_downloader.left import rules_of_today
 from distributed_downloader.paths import OutputPaths
 from distributed_downloader.settings import Settings
 
@@ -46,8 +48,8 @@ def next_wave_is_due(
     if _progress(paths, wave) is not None:
         return True
     left = read_json(paths.left)
-    if left is None:
-        return wave == first  # nothing is known before the first wave
+    if left is None or (wave == first and left.get("rules") != rules_of_today(settings)):
+        return wave == first  # nothing is known of what is left
     if left["left"] == 0 or (settings.num_downloads and wave - first >= settings.num_downloads):
         return False
     if wave > first and _changed_nothing(_progress(paths, wave - 1)):

@@ -3,6 +3,7 @@
 import pytest
 
 from distributed_downloader.durable import write_json
+from distributed_downloader.left import rules_of_today
 from distributed_downloader.waves import PROGRESS, STARTED, first_wave, next_wave_is_due
 from tests.unit.conftest import make_settings
 
@@ -26,7 +27,7 @@ def is_due(tmp_path, left, before, *, most_waves=0, first=0):
     for wave, progress in enumerate(before, start=first):
         write_json(settings.paths.wave(wave) / PROGRESS, progress)
     if left is not None:
-        write_json(settings.paths.left, left)
+        write_json(settings.paths.left, {"rules": rules_of_today(settings), **left})
     wave = first + len(before)
     return next_wave_is_due(settings.paths, settings, first=first, wave=wave, now=lambda: NOW)
 
@@ -59,7 +60,7 @@ def test_num_downloads_counts_the_waves_of_this_run_only(tmp_path, most_waves, e
 def test_a_wave_that_is_done_stays_in_the_account_whatever_is_left(tmp_path):
     settings = make_settings(tmp_path)
     write_json(settings.paths.wave(0) / PROGRESS, UNCHANGED)
-    write_json(settings.paths.left, NONE)
+    write_json(settings.paths.left, {**NONE, "rules": rules_of_today(settings)})
     assert next_wave_is_due(settings.paths, settings, first=0, wave=0)
 
 
@@ -71,3 +72,19 @@ def test_a_run_begins_after_every_wave_that_was_started_also_one_that_was_killed
     write_json(paths.wave(11) / "plan.json", {})  # planned, and never begun
     write_json(paths.schedules / "profile" / "groups-0.json", {})
     assert first_wave(paths) == 11
+
+
+@pytest.mark.parametrize("edited", ["ignored", "retries", "nothing"])
+def test_what_a_person_allows_anew_between_two_runs_earns_a_wave(tmp_path, edited):
+    settings = make_settings(tmp_path)
+    settings.paths.root.mkdir()
+    settings.paths.ignored_table.write_text("server_name\na.org\n")
+    write_json(settings.paths.left, {**NONE, "rules": rules_of_today(settings)})
+    if edited == "ignored":
+        settings.paths.ignored_table.write_text("server_name\n# a.org\n")
+    if edited == "retries":
+        settings = make_settings(tmp_path, retries={"waves": 9})
+    expected = edited != "nothing"
+    assert next_wave_is_due(settings.paths, settings, first=4, wave=4) == expected
+    write_json(settings.paths.wave(4) / PROGRESS, CHANGED)
+    assert not next_wave_is_due(settings.paths, settings, first=4, wave=5)
