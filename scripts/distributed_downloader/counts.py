@@ -48,6 +48,7 @@ class LeftRows:
 
     pending: int = 0
     retryable: int = 0
+    servers: frozenset[str] = frozenset()  # to be asked for them, as far as somebody looked
 
     @property
     def rows(self) -> int:
@@ -123,10 +124,14 @@ class Tally:
         return Counts(
             rows=int(servers["rows"].sum()),
             servers=servers,
-            left={g: LeftRows(*(self._left[g, state] for state in LEFT_STATES)) for g in groups},
+            left={group: self._left_of(group) for group in groups},
             waves=dict(sorted(self._waves.items())),
             timeline=_timeline(self._seconds, self._width_s),
         )
+
+    def _left_of(self, group: str) -> LeftRows:
+        pending, retryable = (self._left[group, state] for state in LEFT_STATES)
+        return LeftRows(pending, retryable)
 
     def _compact(self) -> pl.DataFrame:
         keys = ["server", "state", "error_class"]

@@ -7,11 +7,13 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import astuple
 from typing import Any, TextIO
 
 import polars as pl
 
 from distributed_downloader.budgets import budget_of
+from distributed_downloader.counts import LeftRows
 from distributed_downloader.courtesy import Memory
 from distributed_downloader.durable import read_json, write_json, write_parquet
 from distributed_downloader.ignored import read_ignored
@@ -26,9 +28,10 @@ from distributed_downloader.worklist import count_left
 log = logging.getLogger(__name__)
 
 TOLD_GROUPS = 5
+MOST_DOUBLINGS = 50  # of a rest: any further one is over wait_s by far
 
 Sleep = Callable[[float], None]
-WorkByGroup = Mapping[str, Mapping[Batch, int]]  # rows left
+WorkByGroup = Mapping[str, Mapping[Batch, LeftRows]]
 
 
 def rows_by_batch(paths: OutputPaths) -> dict[Batch, int]:
@@ -40,10 +43,10 @@ def rows_by_batch(paths: OutputPaths) -> dict[Batch, int]:
 def work_left(settings: Settings) -> WorkByGroup:
     """Group -> batch -> rows left, ignored servers left out."""
     ignored = read_ignored(settings.paths.ignored_table)
-    work: dict[str, dict[Batch, int]] = defaultdict(dict)
+    work: dict[str, dict[Batch, LeftRows]] = defaultdict(dict)
     for batch, rows in rows_by_batch(settings.paths).items():
         for group, left in count_left(batch, rows, settings, ignored).items():
-            work[group][batch] = left.rows
+            work[group][batch] = left
     return work
 
 
@@ -68,13 +71,13 @@ def read_profiles(paths: OutputPaths) -> Mapping[str, Mapping[str, Any]]:
 
 def group_work(
     group: str,
-    batches: Mapping[Batch, int],
+    batches: Mapping[Batch, LeftRows],
     settings: Settings,
     profiles: Mapping[str, Mapping[str, Any]],
     memory: Memory | None,
 ) -> GroupWork:
     """A group's rows with the rate it may take and the rate it is expected to take."""
-    servers = sorted({batch.server_name for batch in batches})
+    servers = sorted(frozenset().union(*(left.servers for left in batches.values())))
     known = [profiles[server] for server in servers if server in profiles]
     is_alive = memory is not None and memory.accepted > 0
     limit = group_limit(budget_of(group, servers, settings).rate, known, is_alive=is_alive)
@@ -83,12 +86,13 @@ def group_work(
     sizes = [row["mean_bytes"] for row in known if row["mean_bytes"]]
     return GroupWork(
         group=group,
-        rows=sum(batches.values()),
+        rows=sum(left.rows for left in batches.values()),
         rate_limit=limit,
         rate=min(limit, learned),
         blocked_s=blocked_s,
         mean_bytes=sum(sizes) / len(sizes) if sizes else None,
-        batches=batches,
+        batches={batch: left.rows for batch, left in batches.items()},
+        servers={batch: sorted(left.servers) for batch, left in batches.items()},
     )
 
 
@@ -134,9 +138,9 @@ def plan_summary(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _schedule_rows(plan: Plan) -> list[tuple[int, str, int, str, float, int]]:
+def _schedule_rows(plan: Plan) -> list[tuple[Any, ...]]:
     return [
-        (rank, batch.server_name, batch.partition_id, group.group, group.rate_limit, rows)
+        (rank, *astuple(batch), group.group, group.rate_limit, rows, group.servers.get(batch, ()))
         for rank, groups in enumerate(plan.ranks)
         for group in groups
         for batch, rows in sorted(group.batches.items())
@@ -155,11 +159,11 @@ def wait_for_turn(settings: Settings, waves_before: int, *, sleep: Sleep = time.
     until, why = left["free_at"], "all that is left belongs to servers that rest"
     if waves_before and not left["pending"]:
         politeness = settings.politeness
-        rest_s = politeness.first_s * politeness.factor ** (waves_before - 1)
+        rest_s = politeness.first_s * politeness.factor ** min(waves_before - 1, MOST_DOUBLINGS)
         retry_at = left["written"] + min(rest_s, settings.politeness.wait_s)
         if retry_at > until:
             until, why = retry_at, "all that is left has failed for now"
-    wait_s = until - time.time()
+    wait_s = min(until - time.time(), settings.politeness.wait_s)  # the calendar may be set back
     if wait_s > 0:
         log.warning("waiting %.0f s before the next wave: %s", wait_s, why)
         sleep(wait_s)

@@ -28,6 +28,7 @@ class GroupWork:
     blocked_s: float = 0.0  # seconds until it may be asked again
     mean_bytes: float | None = None
     batches: Mapping[Batch, int] = field(default_factory=dict)  # rows left of each
+    servers: Mapping[Batch, Sequence[str]] = field(default_factory=dict)  # to be asked for each
 
     @property
     def lower_bound_s(self) -> float:

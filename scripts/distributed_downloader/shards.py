@@ -92,7 +92,7 @@ def consolidate(
     allowed()
     _clear_away(folder)
     states = read_states(batch, paths, retries_waves)
-    return _mark_completed(folder, states, total_rows)
+    return _mark_completed(folder, states, total_rows, retries_waves)
 
 
 def _take_in(batch: Batch, look: BatchFiles, allowed: Allowed) -> None:
@@ -241,14 +241,16 @@ def _clear_away(folder: Path) -> None:
             path.unlink()
 
 
-def _mark_completed(folder: Path, states: pl.DataFrame, total_rows: int) -> Counter[str]:
+def _mark_completed(
+    folder: Path, states: pl.DataFrame, total_rows: int, retries_waves: int
+) -> Counter[str]:
     counts = Counter(dict(states.group_by("state").len().iter_rows()))
     unknown = total_rows - len(states)
     if unknown > 0:
         counts[State.PENDING.value] += unknown
     mark = folder / COMPLETED_NAME
     if sum(counts[state.value] for state in FINAL_STATES) >= total_rows:
-        told = {"rows": total_rows, **dict(sorted(counts.items()))}
+        told = {"rows": total_rows, "retries_waves": retries_waves, **dict(sorted(counts.items()))}
         if read_json(mark) != told:
             crash_point("consolidate:before_completed")
             write_json(mark, told)

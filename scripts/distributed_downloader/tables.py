@@ -105,6 +105,7 @@ SCHEDULE = _schema(
         "group": pl.String,
         "rate_limit": pl.Float64,
         "rows": pl.Int64,  # left, when it was planned
+        "servers": pl.List(pl.String),  # to be asked for them: other ones where redirects led
     }
 )
 

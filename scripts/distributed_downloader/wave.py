@@ -12,6 +12,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,9 +23,9 @@ from distributed_downloader.counts import LeftRows
 from distributed_downloader.deadline import Deadline
 from distributed_downloader.durable import crash_point, write_json, write_parquet
 from distributed_downloader.duty import Duty, GroupOrders, Result, Worker
-from distributed_downloader.errors import DownloaderError
+from distributed_downloader.errors import DownloaderError, LockError
 from distributed_downloader.ignored import read_ignored
-from distributed_downloader.left import LEARNED_NAME, write_left
+from distributed_downloader.left import LEARNED_NAME, rules_of_today, write_left
 from distributed_downloader.lock import Lock
 from distributed_downloader.memories import blocks_of, memory_file, sum_up
 from distributed_downloader.mpi import World
@@ -89,9 +90,8 @@ async def run_wave(settings: Settings, wave: int, world: World, bounds: Bounds) 
     await world.barrier()
     shares = world.gather(share)
     failure = next((one.failure for one in [share, *shares] if one.failure), None)
-    if world.rank == 0:
-        progress = _end(settings, wave, shares, started)
-        failure = failure or unchanged(progress, settings)
+    if world.rank == 0 and failure is None:  # else what was counted may not be all
+        failure = unchanged(_end(settings, wave, shares, started), settings)
     await world.barrier()
     if failure:
         raise DownloaderError(failure)
@@ -129,8 +129,9 @@ async def _exchange(
     while True:
         news.exchange()
         if world.rank == 0:
-            if stop := bounds.reached():
-                news.stop_all(stop)
+            with suppress(LockError):  # a hiccup of the disk; the next look may tell
+                if stop := bounds.reached():
+                    news.stop_all(stop)
             if news.tallies:
                 progress = progress_of(wave, news.tallies.values(), world.size, started)
                 write_progress(settings.paths.checkpoint, progress)
@@ -163,7 +164,7 @@ def _orders(settings: Settings, group: str, schedule: pl.DataFrame) -> GroupOrde
     return GroupOrders(
         group=group,
         rate_limit=schedule["rate_limit"][0],
-        servers=sorted({batch.server_name for batch in batches}),
+        servers=sorted(set(schedule["servers"].explode())),
         rows=_rows(settings, group, batches),
     )
 
@@ -171,7 +172,7 @@ def _orders(settings: Settings, group: str, schedule: pl.DataFrame) -> GroupOrde
 def _rows(settings: Settings, group: str, batches: Sequence[Batch]) -> Iterator[Row]:
     """The group's rows that are left, batch after batch, each opened when its turn has come."""
     for batch in batches:
-        left = rows_left(batch, settings)
+        left = rows_left(batch, settings, read_ignored(settings.paths.ignored_table))
         log.info("batch started: %s, %d rows left for %s", batch.folder, len(left.table), group)
         yield from read_rows(left, group, settings.paths)
 
@@ -238,7 +239,12 @@ def _end(
     write_parquet(folder / LEARNED_NAME, pl.DataFrame(learned, LEARNED))
     crash_point("wave:after_learned")
     blocks = blocks_of(sum_up(settings.paths, wave))
-    left = write_left(settings.paths, _summed(share.left for share in shares), blocks)
+    left = write_left(
+        settings.paths,
+        _summed(share.left for share in shares),
+        blocks,
+        rules=rules_of_today(settings),
+    )
     crash_point("wave:after_left")
     progress = {
         "wave": wave,

@@ -6,11 +6,13 @@ numbers that are left and reads the rows themselves in slices.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import polars as pl
 
 from distributed_downloader.batch_files import COMPLETED_NAME
 from distributed_downloader.counts import LeftRows
+from distributed_downloader.durable import read_json
 from distributed_downloader.groups import group_of, groups_of
 from distributed_downloader.ignored import is_ignored
 from distributed_downloader.paths import Batch, OutputPaths
@@ -29,7 +31,7 @@ class RowsLeft:
     """What a look at a batch tells: its rows that are left, by group of the server to ask."""
 
     batch: Batch
-    table: pl.DataFrame  # number, group, is_pending, waves_tried, target
+    table: pl.DataFrame  # number, group, asked (a server), is_pending, waves_tried, target
 
     @property
     def by_group(self) -> dict[str, LeftRows]:
@@ -39,10 +41,14 @@ class RowsLeft:
             .agg(
                 pl.col("is_pending").sum().alias("pending"),
                 (~pl.col("is_pending")).sum().alias("retryable"),
+                pl.col("asked").unique(),
             )
             .sort("group")
         )
-        return {group: LeftRows(*numbers) for group, *numbers in counts.iter_rows()}
+        return {
+            group: LeftRows(pending, retryable, frozenset(asked))
+            for group, pending, retryable, asked in counts.iter_rows()
+        }
 
 
 def rows_left(batch: Batch, settings: Settings, ignored: frozenset[str] = frozenset()) -> RowsLeft:
@@ -66,6 +72,7 @@ def rows_left(batch: Batch, settings: Settings, ignored: frozenset[str] = frozen
     table = left.filter(~pl.col("server").is_in(unwanted)).select(
         "number",
         pl.col("asked").replace_strict(groups, return_dtype=pl.String).alias("group"),
+        "asked",
         pl.col("state").fill_null(State.PENDING.value).eq(State.PENDING.value).alias("is_pending"),
         pl.col("waves_tried").fill_null(0),
         "target",
@@ -78,18 +85,25 @@ def count_left(
 ) -> dict[str, LeftRows]:
     """Rows left of each group; a batch that is completed, or that nobody touched, is not opened."""
     folder = settings.paths.batch_images(batch)
-    if (folder / COMPLETED_NAME).exists():
+    if _is_completed(folder, settings):
         return {}
     if folder.exists() or batch.is_mixed:
         return rows_left(batch, settings, ignored).by_group
     if is_ignored(batch.server_name, ignored):
         return {}
-    return {group_of(batch.server_name, settings.politeness): LeftRows(pending=rows)}
+    servers = frozenset({batch.server_name})
+    return {group_of(batch.server_name, settings.politeness): LeftRows(rows, 0, servers)}
+
+
+def _is_completed(folder: Path, settings: Settings) -> bool:
+    """Whether its rows are final by the settings of today: more waves may be allowed by now."""
+    mark = read_json(folder / COMPLETED_NAME)
+    return mark is not None and mark.get("retries_waves", 0) >= settings.retries_waves
 
 
 def read_rows(left: RowsLeft, group: str, paths: OutputPaths) -> Iterator[Row]:
     """The rows of one group that are left, in the order of the batch, read in slices."""
-    mine = left.table.filter(pl.col("group") == group).drop("group", "is_pending")
+    mine = left.table.filter(pl.col("group") == group).drop("group", "asked", "is_pending")
     for start in range(0, len(mine), SLICE_ROWS):
         yield from _slice(left.batch, mine.slice(start, SLICE_ROWS), paths)
 
