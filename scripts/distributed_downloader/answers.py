@@ -38,6 +38,7 @@ class Verdict:
     costs_a_try: bool = True  # False: the group was stopped, the row is not to blame
     blocked_for_s: float = 0.0  # seconds until the group may be asked again
     is_server_down: bool = False  # the rest of this server's rows wait for a later wave
+    is_in_burst: bool = False  # the server failed before it, too: perhaps the row is not to blame
     must_be_saved: bool = False  # a block, a lower rate: to the disk before it matters
     sentence: str | None = None  # for the log: what changed and why
 

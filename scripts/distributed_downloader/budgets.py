@@ -8,20 +8,18 @@
 """
 
 import fnmatch
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any, TypeVar
 
 from distributed_downloader.errors import ConfigError
-from distributed_downloader.groups import host_of
+from distributed_downloader.groups import check_table, group_of, host_of
+from distributed_downloader.hours import Hours, both_hours, hours_of
 from distributed_downloader.settings import Politeness, Settings
 
 Entry = Mapping[str, Any]
 Number = TypeVar("Number", int, float)
-
-DAY_S = 86_400
-_HOURS = re.compile(r"(\d{1,2})(?::([0-5]\d))?\s*-\s*(\d{1,2})(?::([0-5]\d))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +45,14 @@ class Budget:
     bytes_per_s: float | None = None
     bytes_per_hour: float | None = None
     bytes_per_day: float | None = None
-    hours: tuple[tuple[float, float], ...] = ()  # seconds of the UTC day, from-to; () = always
+    hours: Hours = ()
     min_rate: float = 0.1  # requests per second: the floor of the learned rate
     backoff: Backoff = Backoff()
+
+    @property
+    def bytes_and_hours(self) -> tuple[float | Hours | None, ...]:
+        """What `pace.Allowance` goes by."""
+        return self.bytes_per_s, self.bytes_per_hour, self.bytes_per_day, self.hours
 
     def with_crawl_delay(self, delay_s: float | None) -> "Budget":
         """The same, no faster than one request per `delay_s` and without bursts."""
@@ -57,6 +60,26 @@ class Budget:
             return self
         rate = 1 / min(delay_s, self.backoff.max_s)
         return replace(self, rate=rate, burst=1, min_rate=min(self.min_rate, rate))
+
+
+def stricter(one: Budget, other: Budget) -> Budget:
+    """What holds for a group when both do; it stays the first one's group."""
+    rate = min(one.rate, other.rate)
+    return replace(
+        one,
+        rate=rate,
+        burst=min(one.burst, other.burst),
+        connections=min(one.connections, other.connections),
+        bytes_per_s=_least_given(one.bytes_per_s, other.bytes_per_s),
+        bytes_per_hour=_least_given(one.bytes_per_hour, other.bytes_per_hour),
+        bytes_per_day=_least_given(one.bytes_per_day, other.bytes_per_day),
+        hours=both_hours(one.hours, other.hours),
+        min_rate=min(one.min_rate, other.min_rate, rate),
+    )
+
+
+def _least_given(*limits: float | None) -> float | None:
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,47 +183,10 @@ def _specificity(key: str, server: str, group: str | None) -> tuple[int, int] | 
     return (0, 0) if name == group else None
 
 
-def hours_of(value: str | Sequence[str]) -> tuple[tuple[float, float], ...]:
-    """`20-6` or `22:30-06:00`, one or several, as seconds of the UTC day. Raises ConfigError."""
-    spans = [value] if isinstance(value, str) else value
-    return tuple(span for text in spans for span in _span(text))
-
-
-def _span(text: str) -> tuple[tuple[float, float], ...]:
-    found = _HOURS.fullmatch(text.strip())
-    numbers = [int(number or 0) for number in found.groups()] if found else [0, 0, 0, 0]
-    start, end = (60.0 * (60 * h + m) for h, m in (numbers[:2], numbers[2:]))
-    if start == end or max(start, end) > DAY_S:
-        raise ConfigError(
-            f"politeness.servers has the hours '{text}', which is no part of a day: "
-            "write from-to in UTC, as '20-6' for the night."
-        )
-    if start < end:
-        return ((start, end),)
-    return tuple(part for part in ((start, float(DAY_S)), (0.0, end)) if part[0] < part[1])
-
-
-def _common_hours(entries: Iterable[Entry]) -> tuple[tuple[float, float], ...]:
+def _common_hours(entries: Iterable[Entry]) -> Hours:
     """When every server of the group may be asked."""
-    common: tuple[tuple[float, float], ...] = ()
-    for entry in entries:
-        if "hours" not in entry:
-            continue
-        hours = hours_of(entry["hours"])
-        common = hours if not common else _overlap(common, hours)
-        if not common:
-            raise ConfigError(
-                "politeness.servers gives servers of one group hours that never meet "
-                f"(the last is '{entry['hours']}'): let them overlap."
-            )
-    return common
-
-
-def _overlap(
-    left: Iterable[tuple[float, float]], right: Sequence[tuple[float, float]]
-) -> tuple[tuple[float, float], ...]:
-    both = [(max(a, c), min(b, d)) for a, b in left for c, d in right]
-    return tuple(sorted((start, end) for start, end in both if start < end))
+    hours = (hours_of(entry["hours"]) for entry in entries if "hours" in entry)
+    return reduce(both_hours, hours, ())
 
 
 def check_budgets(settings: Settings) -> None:
@@ -226,6 +212,20 @@ def check_budgets(settings: Settings) -> None:
         )
         seen[name] = key
         _check_entry(key, entry)
+    _check_groups(settings)
+
+
+def _check_groups(settings: Settings) -> None:
+    """The table can be read, and entries of one group can hold at once."""
+    politeness = settings.politeness
+    if politeness.group_table is not None:
+        check_table(politeness.group_table)
+    with_hours = [key for key, entry in politeness.servers.items() if "hours" in entry]
+    named: dict[str, list[Entry]] = {}
+    for key in with_hours:
+        named.setdefault(group_of(key.lstrip("*."), politeness), []).append(politeness.servers[key])
+    for entries in named.values():
+        _common_hours(entries)
 
 
 def _check_entry(key: str, entry: Entry) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from distributed_downloader import backoff, breaker, rates
 from distributed_downloader.answers import Answered, Verdict, change_sentence
 from distributed_downloader.audit import Tallies
-from distributed_downloader.budgets import Budget
+from distributed_downloader.budgets import Budget, stricter
 from distributed_downloader.headers import exhausted_s, retry_after_s
 from distributed_downloader.limiter import Limiter
 from distributed_downloader.memory import Memory, merge_memories
@@ -23,6 +23,8 @@ from distributed_downloader.pace import Allowance
 __all__ = ["Answered", "GroupPace", "Memory", "Verdict", "merge_memories"]
 
 Clock = Callable[[], float]
+
+FULL_S = 3600.0  # any answer ends this wait
 
 
 class GroupPace:
@@ -96,6 +98,8 @@ class GroupPace:
 
     def _delay_s(self) -> float:
         now = self._now()
+        if self._under_way >= self._budget.connections:  # fewer than when the rank began
+            return FULL_S
         return max(self._limiter.delay_s(now), self._allowance.debt_s(now), self.blocked_for_s())
 
     def blocked_for_s(self) -> float:
@@ -121,7 +125,19 @@ class GroupPace:
 
     def keep_apart(self, delay_s: float | None) -> None:
         """Obey a Crawl-delay (seconds) from now on."""
-        self._budget = self._budget.with_crawl_delay(delay_s)
+        self._go_by(self._budget.with_crawl_delay(delay_s))
+
+    def tighten(self, budget: Budget) -> None:
+        """Another server of the group turned up: from now on its budget holds, too."""
+        self._go_by(stricter(self._budget, budget))
+
+    def _go_by(self, budget: Budget) -> None:
+        before, self._budget = self._budget, budget
+        if budget.bytes_and_hours != before.bytes_and_hours:
+            used = self._allowance.used(self._wall())
+            self._allowance = Allowance(budget, used, self._now())
+        if budget.burst < before.burst:
+            self._limiter.set_rate(self._rates.rate, self._burst, self._now())
         if self._budget.rate < self._rates.limit:
             self._rates = rates.limited(self._rates, self._budget.rate, self._now())
             self._limiter.set_rate(self._rates.rate, self._burst, self._now())
@@ -137,10 +153,12 @@ class GroupPace:
         self._allowance.received(answer.nbytes, now, self._wall())
         before = (self._state.blocked_until, self._rates.rate)
         costs_a_try = self._weigh(answer, now)
+        state = self._server_after(answer, server, now)
         return Verdict(
             costs_a_try=costs_a_try,
             blocked_for_s=self.blocked_for_s(),
-            is_server_down=self._is_down_after(answer, server, now),
+            is_server_down=state.open_until > now,
+            is_in_burst=state.failures > 1 or state.open_s > 0,
             must_be_saved=self._is_stricter_than(*before),
             sentence=self._change_since(*before),
         )
@@ -203,16 +221,16 @@ class GroupPace:
         if is_other:
             self._limiter.set_rate(state.rate, self._burst, now)
 
-    def _is_down_after(self, answer: Answered, server: str, now: float) -> bool:
+    def _server_after(self, answer: Answered, server: str, now: float) -> breaker.ServerState:
         cause = breaker.cause_of(answer.status, answer.error_class)
         if cause is None:
             self._servers.pop(server, None)
-            return False
+            return breaker.ALIVE
         state = self._servers.get(server, breaker.ALIVE)
         sent = now - answer.latency_s
         state = breaker.failed(state, cause, sent, now, self._budget.backoff)
         self._servers[server] = state
-        return state.open_until > now
+        return state
 
     def _is_stricter_than(self, blocked_until: float, rate: float) -> bool:
         """A raised rate may be forgotten without harm: it is written down now and then."""

@@ -5,16 +5,19 @@ its groups goes to disk while it works: a block before it matters, the rest ever
 """
 
 import asyncio
+import gc
 import logging
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from distributed_downloader.budgets import budget_of
-from distributed_downloader.courtesy import GroupPace
+from distributed_downloader.budgets import Budget, budget_of
+from distributed_downloader.courtesy import GroupPace, Memory
 from distributed_downloader.errors import ConfigError, DownloaderError
 from distributed_downloader.gate import Gate, GateRules
 from distributed_downloader.group_queue import GroupQueue
@@ -33,6 +36,7 @@ from distributed_downloader.store import Store
 log = logging.getLogger(__name__)
 
 KEEP_UP_S = 5.0
+SWITCH_S = 0.0005  # between threads: 5 ms, Python's own, is what each request would wait for codecs
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,11 @@ class Worker:
         self._duty = duty
         self._memories = load_memories(settings.paths)
         self._planned = {orders.group: orders for orders in duty.groups}
-        rules = GateRules(duty.ownership, self._group_of, self._pace_of, self._save)
+        self._unsaved = asyncio.Event()
+        self._is_over = False
+        rules = GateRules(
+            duty.ownership, self._group_of, self._pace_of, self._unsaved.set, self._budget_of
+        )
         self._permission = Permission(settings, client)
         self._gate = Gate(rules, self._permission)
         names = PartNames(duty.wave, duty.ownership.rank)
@@ -105,6 +113,8 @@ class Worker:
 
     async def run(self) -> Result:
         """Do the duty. An error that a person must read about is brought back, not raised."""
+        sys.setswitchinterval(SWITCH_S)
+        gc.freeze()  # what is loaded by now stays: no need to look through it again and again
         clock = asyncio.get_running_loop().time
         queues = {}
         for orders in self._duty.groups:
@@ -115,12 +125,12 @@ class Worker:
         failure = None
         try:
             await self._rank.run(queues)
-            self._save()
         except DownloaderError as error:
             log.error("%s", error)
             failure = str(error)
         finally:
-            keeping.cancel()
+            self._is_over = True
+            self._unsaved.set()
             (ended,) = await asyncio.gather(keeping, return_exceptions=True)
         if isinstance(ended, Exception):
             failure = failure or _sentence(ended)
@@ -138,12 +148,21 @@ class Worker:
             budget = replace(budget, rate=min(budget.rate, orders.rate_limit))
         return GroupPace(budget, self._memories.get(group))
 
+    def _budget_of(self, group: str, server: str) -> Budget:
+        return budget_of(group, [server], self._settings)
+
     async def _keep_up(self) -> None:
-        """Write down what was learned, and read what the user wrote, every few seconds."""
-        while True:
+        """Write down what was learned, and read what the user wrote, every few seconds.
+
+        A block is written down at once. The disk may take its time: meanwhile the loop goes on.
+        """
+        while not self._is_over:
             self._read_ignored()
-            await asyncio.sleep(KEEP_UP_S)
-            self._save()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(KEEP_UP_S):
+                    await self._unsaved.wait()
+            self._unsaved.clear()
+            await asyncio.to_thread(self._save, list(self._known()))
 
     def _read_ignored(self) -> None:
         """A table that is being edited, and broken for a moment, changes nothing."""
@@ -152,13 +171,16 @@ class Worker:
         except (ConfigError, OSError) as error:
             log.warning("the ignored table cannot be read, what it said before holds: %s", error)
 
-    def _save(self) -> None:
-        memories = {group: pace.memory() for group, pace in self._gate.paces.items()}
-        save_memories(self._duty.memory_file, memories)
+    def _known(self) -> Iterator[tuple[Memory, Mapping[str, Any]]]:
+        for pace in self._gate.paces.values():
+            yield pace.memory(), pace.audit(self._duty.ownership.rank)
+
+    def _save(self, known: Sequence[tuple[Memory, Mapping[str, Any]]]) -> None:
+        memories = {memory.group: memory for memory, _ in known}
+        save_memories(self._duty.memory_file, memories, [audit for _, audit in known])
 
     def _learned(self) -> Iterator[Mapping[str, Any]]:
-        for pace in self._gate.paces.values():
-            yield pace.audit(self._duty.ownership.rank)
+        return (audit for _, audit in self._known())
 
 
 def _sentence(error: Exception) -> str:

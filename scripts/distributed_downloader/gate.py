@@ -17,6 +17,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import httpx
+
+from distributed_downloader.budgets import Budget
 from distributed_downloader.courtesy import GroupPace
 from distributed_downloader.fetching import Answer, classify_status
 from distributed_downloader.ignored import is_ignored
@@ -45,6 +48,7 @@ class GateRules:
     group_of: Callable[[str], str]  # of a server
     pace_of: Callable[[str, str], GroupPace]  # of a group, with one of its servers
     on_block: Callable[[], None]  # write down what is known, before it matters
+    budget_of: Callable[[str, str], Budget] | None = None  # of a group, for one server of it
 
 
 class Gate:
@@ -56,14 +60,21 @@ class Gate:
         self._connections: dict[str, asyncio.Semaphore] = {}
         self._is_closed = False
         self._waiting: set[asyncio.Task[object]] = set()
+        self._servers: set[str] = set()
         self.paces: dict[str, GroupPace] = {}
         self.ignored: frozenset[str] = frozenset()
 
     def open(self, group: str, server: str) -> GroupPace:
-        """The pace of a group of ours, made when it is first asked for."""
+        """The pace of a group of ours, made when it is first asked for.
+
+        The budget of each of its servers holds from before that server's first request.
+        """
         if group not in self.paces:
             self.paces[group] = self._rules.pace_of(group, server)
             self._connections[group] = asyncio.Semaphore(self.paces[group].connections)
+        if server not in self._servers and self._rules.budget_of is not None:
+            self.paces[group].tighten(self._rules.budget_of(group, server))
+        self._servers.add(server)
         return self.paces[group]
 
     def close(self) -> None:
@@ -116,6 +127,8 @@ class Gate:
             log.info("%s", verdict.sentence)
         if verdict.must_be_saved:
             self._rules.on_block()
+        if answer.status == httpx.codes.FORBIDDEN and verdict.is_in_burst:
+            return _shut_out(url, server)
         if verdict.costs_a_try or answer.status is None:
             return None
         return _not_its_fault(url, answer.status)
@@ -163,6 +176,12 @@ class Gate:
         finally:
             if is_first:
                 self._waiting.discard(task)
+
+
+def _shut_out(url: str, server: str) -> Failed:
+    """A 403 after another failure: the server may mean us, and not this image. A later wave."""
+    message = f"HTTP 403, and not the only one in a row of {server}"
+    return Failed(ErrorClass.FORBIDDEN, 403, message, True, final_url=url, is_over_for_now=True)
 
 
 def _not_its_fault(url: str, status: int) -> Failed:

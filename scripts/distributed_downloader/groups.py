@@ -116,6 +116,11 @@ def _listed_group(host: str, table: Path | None) -> str | None:
     return next((listed[name] for name in parents(host) if name in listed), None)
 
 
+def check_table(table: Path) -> None:
+    """Raise ConfigError if it cannot be read, or contradicts itself."""
+    _read_table(table)
+
+
 @cache
 def _read_table(table: Path) -> Mapping[str, str]:
     try:

@@ -6,15 +6,20 @@ longest block.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
+
+import polars as pl
 
 from distributed_downloader.courtesy import Memory, merge_memories
 from distributed_downloader.durable import read_json, write_json
-from distributed_downloader.left import Block
+from distributed_downloader.left import LEARNED_NAME, Block
 from distributed_downloader.paths import OutputPaths
+from distributed_downloader.tables import LEARNED
 
 SUM_NAME = "memories.json"
+AUDIT = "audit"  # the key beside a group's memory in a rank's file
 
 
 def memory_file(folder: Path, rank: int) -> Path:
@@ -22,9 +27,32 @@ def memory_file(folder: Path, rank: int) -> Path:
     return folder / f"groups-{rank}.json"
 
 
-def save_memories(file: Path, memories: Mapping[str, Memory]) -> None:
-    """Replace the rank's file, durably."""
-    write_json(file, {group: memory.as_json() for group, memory in memories.items()})
+def save_memories(
+    file: Path, memories: Mapping[str, Memory], audits: Iterable[Mapping[str, Any]] = ()
+) -> None:
+    """Replace the rank's file, durably; `audits` are rows of tables.LEARNED, as they are so far."""
+    so_far = {audit["group"]: {AUDIT: audit} for audit in audits}
+    write_json(
+        file,
+        {group: memory.as_json() | so_far.get(group, {}) for group, memory in memories.items()},
+    )
+
+
+def read_audits(folder: Path) -> pl.DataFrame:
+    """What a wave proves of its groups, as tables.LEARNED; of one that was killed, what it saved.
+
+    `folder` is the wave's, or profile's.
+    """
+    learned = folder / LEARNED_NAME
+    if learned.is_file():
+        return pl.read_parquet(learned, hive_partitioning=False)
+    audits = [
+        memory[AUDIT]
+        for file in sorted(folder.glob("groups-*.json"))
+        for memory in (read_json(file) or {}).values()
+        if AUDIT in memory
+    ]
+    return pl.DataFrame(audits, LEARNED)
 
 
 def load_memories(paths: OutputPaths) -> dict[str, Memory]:

@@ -5,7 +5,8 @@ off before the next request; for the windows the mean of what came so far stands
 under way. Windows count in bins of wall-clock time, so that they survive a restart.
 """
 
-from distributed_downloader.budgets import DAY_S, Budget
+from distributed_downloader.budgets import Budget
+from distributed_downloader.hours import DAY_S, Hours
 
 HOUR_S = 3600.0
 BINS = 60  # per window
@@ -106,7 +107,7 @@ class ByteWindow:
             del self._bins[old]
 
 
-def closed_for_s(hours: tuple[tuple[float, float], ...], wall: float) -> float:
+def closed_for_s(hours: Hours, wall: float) -> float:
     """Seconds until the next of the hours begins (seconds of the UTC day), 0 within one."""
     second = wall % DAY_S
     if not hours or any(start <= second < end for start, end in hours):

@@ -165,14 +165,17 @@ class RobotsCache:
         However many ask at once, one fetches. What `fetch` raises is raised, and nothing kept.
         """
         async with self._fetching.setdefault(authority, asyncio.Lock()):
-            known = self._fresh(authority)
-            if known is None:
+            kept = self._parsed.get(authority)
+            if kept is None:  # disks and long texts take their time: not in the loop
+                kept = await asyncio.to_thread(self._read, authority)
+            if kept is None or not self._is_fresh(kept):
                 answer = await fetch(f"{authority}/robots.txt")
-                known = self.store(authority, answer)
+                kept = await asyncio.to_thread(self._store, authority, answer)
+            self._remember(kept)
         self._fetching.pop(authority, None)
-        return known
+        return kept.rules
 
-    def store(self, authority: str, answer: RobotsAnswer) -> Rules:
+    def _store(self, authority: str, answer: RobotsAnswer) -> _Copy:
         """Keep an answer, durably. Raises StorageError."""
         fetched_at = self._wall()
         write_json(
@@ -184,14 +187,11 @@ class RobotsCache:
                 "body": answer.body[: MAX_BYTES + 1].decode("utf-8", "replace"),
             },
         )
-        return self._remember(authority, fetched_at, answer).rules
+        return self._copy(authority, fetched_at, answer)
 
-    def _fresh(self, authority: str) -> Rules | None:
-        kept = self._parsed.get(authority) or self._read(authority)
-        if kept is None:
-            return None
+    def _is_fresh(self, kept: _Copy) -> bool:
         lasts_s = UNREACHABLE_S if kept.rules.is_unreachable else FRESH_S
-        return kept.rules if 0 <= self._wall() - kept.fetched_at < lasts_s else None
+        return 0 <= self._wall() - kept.fetched_at < lasts_s
 
     def _read(self, authority: str) -> _Copy | None:
         try:
@@ -204,17 +204,19 @@ class RobotsCache:
             fetched_at = float(copy["fetched_at"])
         except (ValueError, TypeError, KeyError, AttributeError):
             return None  # a copy that cannot be read is fetched again
-        return self._remember(authority, fetched_at, answer)
+        return self._copy(authority, fetched_at, answer)
 
-    def _remember(self, authority: str, fetched_at: float, answer: RobotsAnswer) -> _Copy:
+    def _copy(self, authority: str, fetched_at: float, answer: RobotsAnswer) -> _Copy:
         rules = parse(authority, answer, self._agent)
-        kept = _Copy(fetched_at, rules, min(len(answer.body), MAX_BYTES) + 1000)
+        return _Copy(fetched_at, rules, min(len(answer.body), MAX_BYTES) + 1000)
+
+    def _remember(self, kept: _Copy) -> None:
+        authority = kept.rules.authority
         before = self._parsed.pop(authority, None)
         self._parsed[authority] = kept
         self._bytes += kept.nbytes - (before.nbytes if before else 0)
         while self._bytes > KEPT_BYTES:
             self._bytes -= self._parsed.popitem(last=False)[1].nbytes
-        return kept
 
     def _file(self, authority: str) -> Path:
         name = quote(authority, safe="")

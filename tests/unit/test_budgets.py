@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from distributed_downloader.budgets import Budget, budget_of, check_budgets, hours_of, rules_of
+from distributed_downloader.budgets import Budget, budget_of, check_budgets, rules_of, stricter
 from distributed_downloader.errors import ConfigError
+from distributed_downloader.hours import hours_of
 from distributed_downloader.settings import Settings
 from tests.unit.conftest import make_settings
 
@@ -150,6 +151,49 @@ def test_hours_that_never_meet_are_one_sentence(tmp_path: Path) -> None:
     settings = with_servers(tmp_path, {"a.org": {"hours": "1-3"}, "b.org": {"hours": "5-7"}})
     with pytest.raises(ConfigError, match="never meet"):
         budget_of("g", ["a.org", "b.org"], settings)
+
+
+def test_hours_of_one_domain_that_never_meet_are_told_before_anything_is_asked(
+    tmp_path: Path,
+) -> None:
+    table = {"a.x.org": {"hours": "1-3"}, "*.x.org": {"hours": "5-7"}, "y.org": {"hours": "5-7"}}
+    with pytest.raises(ConfigError, match=r"never meet \(1:00-3:00 and 5:00-7:00\)"):
+        check_budgets(with_servers(tmp_path, table))
+    check_budgets(with_servers(tmp_path, {key: table[key] for key in ("a.x.org", "y.org")}))
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (None, "Cannot read"),
+        ("host,group\na.org,one\na.org,two\n", "gives a.org two groups"),
+        ("server,group\na.org,one\n", "needs the columns host and group"),
+    ],
+)
+def test_a_table_of_groups_is_read_before_anything_is_asked(
+    tmp_path: Path, lines: str | None, said: str
+) -> None:
+    table = tmp_path / "groups.csv"
+    if lines is not None:
+        table.write_text(lines)
+    politeness = {"group_by": "table", "group_table": str(table)}
+    with pytest.raises(ConfigError, match=said):
+        check_budgets(make_settings(tmp_path, politeness=politeness))
+
+
+def test_the_stricter_of_two_budgets_holds_in_every_dimension() -> None:
+    one = Budget("g", 10.0, burst=1, connections=8, bytes_per_s=5.0, hours=((0, 50),))
+    other = Budget("h", 2.0, burst=4, connections=2, bytes_per_day=9.0, hours=((40, 90),))
+    assert stricter(one, other) == Budget(
+        "g",
+        2.0,
+        burst=1,
+        connections=2,
+        bytes_per_s=5.0,
+        bytes_per_day=9.0,
+        hours=((40, 50),),
+        min_rate=0.1,
+    )
 
 
 def test_good_settings_pass(tmp_path: Path) -> None:

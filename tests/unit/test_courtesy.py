@@ -374,3 +374,48 @@ def test_merged_memories_keep_the_newest_word_the_longest_block_and_all_bytes() 
 
 def test_a_memory_of_another_version_is_read_as_far_as_it_goes() -> None:
     assert Memory.from_json({"group": "g", "rate": 2.0, "colour": "red"}) == Memory("g", rate=2.0)
+
+
+def test_a_tighter_budget_holds_at_once_and_a_looser_one_changes_nothing() -> None:
+    async def main() -> None:
+        pace = pace_of(replace(BUDGET, rate=100.0, burst=10))
+        await asyncio.sleep(1.0)
+        pace.tighten(Budget("a.org", 1000.0, burst=100, backoff=BACKOFF))
+        assert (pace.budget.rate, pace.budget.burst) == (100.0, 10)
+        pace.tighten(Budget("a.org", 2.0, burst=1, backoff=BACKOFF))
+        start = virtual_time.now()
+        times = [time - start for time in await times_of(pace, 5)]
+        assert times == pytest.approx([0.0, 0.48, 0.98, 1.48, 1.98], abs=0.05)
+
+    run(main())
+
+
+def test_fewer_connections_hold_for_those_that_come_after() -> None:
+    async def main() -> None:
+        pace = pace_of(replace(BUDGET, rate=100.0, connections=4))
+        for _ in range(3):
+            await pace.turn()
+        pace.tighten(Budget("a.org", 100.0, connections=2, backoff=BACKOFF))
+        waiting = asyncio.create_task(pace.turn())
+        await asyncio.sleep(5.0)
+        pace.heard(OK)
+        await asyncio.sleep(5.0)
+        assert not waiting.done()
+        pace.heard(OK)
+        await asyncio.sleep(0.1)
+        assert waiting.done()
+
+    run(main())
+
+
+def test_bytes_that_a_tighter_budget_counts_are_counted_from_then_on() -> None:
+    async def main() -> None:
+        pace = pace_of()
+        await ask(pace, Heard(nbytes=1000))
+        pace.tighten(Budget("a.org", 10.0, bytes_per_s=100.0, backoff=BACKOFF))
+        await ask(pace, Heard(nbytes=1000))
+        before = virtual_time.now()
+        await pace.turn()
+        assert virtual_time.now() - before == pytest.approx(10.0, abs=0.2)
+
+    run(main())

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -58,6 +59,16 @@ class Door(Gate):
 
     def _save(self) -> None:
         self.saved += 1
+
+
+def with_budgets(door: Door, **rates: float) -> Door:
+    """Budgets of servers, by their names with _ for a dot."""
+
+    def budget_of(group: str, server: str) -> Budget:
+        return Budget(group, rates.get(server.replace(".", "_"), 10.0), connections=2)
+
+    door._rules = replace(door._rules, group_of=lambda _: "a.org", budget_of=budget_of)
+    return door
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -230,5 +241,40 @@ def test_what_was_under_way_when_the_group_was_stopped_costs_the_row_nothing() -
         outcome = door.heard(URL, Answer(429, {}, 0.01, 0))
         assert isinstance(outcome, Failed)
         assert (outcome.retryable, outcome.costs_a_try) == (True, False)
+
+    run(main())
+
+
+def test_a_server_that_a_redirect_brings_into_the_group_brings_its_budget() -> None:
+    async def main() -> None:
+        door = with_budgets(Door(), slow_org=1.0)
+        assert await door.admit(URL) is None
+        assert door.paces["a.org"].budget.rate == 10.0
+        door.heard(URL, OK)
+        before = virtual_time.now()
+        assert await door.admit("http://slow.org/1.jpg") is None
+        assert virtual_time.now() - before >= 0.9
+        assert door.paces["a.org"].budget.rate == 1.0
+
+    run(main())
+
+
+FORBIDDEN = Answer(403, {}, 0.01, 10)
+
+
+def test_403s_in_a_row_may_mean_us_and_a_lone_one_means_the_image() -> None:
+    async def main() -> None:
+        door = Door()
+        heard = []
+        for _ in range(3):
+            assert await door.admit(URL) is None
+            heard.append(door.heard(URL, FORBIDDEN))
+        assert heard[0] is None
+        for failed in heard[1:]:
+            assert failed is not None
+            assert (failed.error_class, failed.error_code) == (ErrorClass.FORBIDDEN, 403)
+            assert failed.retryable
+            assert failed.is_over_for_now
+        assert error_of(await door.admit(URL)) is ErrorClass.SERVER_DOWN
 
     run(main())
