@@ -19,6 +19,7 @@ from typing import Any
 import polars as pl
 
 from distributed_downloader.budgets import Budget, budget_of
+from distributed_downloader.deadline import Deadline
 from distributed_downloader.durable import whole_file, write_parquet
 from distributed_downloader.duty import Duty, GroupOrders, Worker
 from distributed_downloader.errors import DownloaderError
@@ -27,6 +28,7 @@ from distributed_downloader.ignored import is_ignored, read_ignored
 from distributed_downloader.left import LEARNED_NAME
 from distributed_downloader.lock import Lock
 from distributed_downloader.memories import memory_file
+from distributed_downloader.mpi import Solo
 from distributed_downloader.parts import PROFILE_WAVE
 from distributed_downloader.paths import Batch
 from distributed_downloader.planning import rows_by_batch
@@ -36,7 +38,7 @@ from distributed_downloader.schedule import Ownership
 from distributed_downloader.settings import Settings
 from distributed_downloader.tables import LEARNED, PROFILES
 from distributed_downloader.transport import client_of
-from distributed_downloader.wave import settle_batches
+from distributed_downloader.wave import Bounds, settle_batches, work
 from distributed_downloader.worklist import RowsLeft, read_rows, rows_left
 
 GENTLE_RATE = 1.0  # requests per second
@@ -132,9 +134,11 @@ async def _sample(
     async with client_of(settings) as client:
         duty = _duty(settings, batches, lock)
         worker = Worker(settings, duty, client, on_outcome=lambda r, o: sampled[r.server].take(o))
-        result = await worker.run()
+        result, stopped = await work(settings, worker, Solo(), Bounds(lock, Deadline()), None)
     if result.failure:
         raise DownloaderError(result.failure)
+    if stopped:
+        raise DownloaderError(f"Profiling was ended ({stopped}): the same command goes on with it.")
     write_parquet(duty.memory_file.with_name(LEARNED_NAME), pl.DataFrame(result.learned, LEARNED))
     return worker.crawl_delays()
 

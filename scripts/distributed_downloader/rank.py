@@ -213,7 +213,7 @@ class Rank:
             if self._stopping.is_set():
                 return
             if self._gate.is_ignored(attempt.row.server):
-                self._settle(queue)
+                queue.settle()
                 continue
             await self._store.has_room()
             url = attempt.row.target or attempt.row.identifier
@@ -263,7 +263,7 @@ class Rank:
     ) -> None:
         """Try again later, store the error, or (a sample) leave the row as it was."""
         if self._gate.is_ignored(attempt.row.server):
-            self._settle(queue)  # listed while it was asked: left as it was
+            queue.settle()  # listed while it was asked: left as it was
             return
         if attempt.uncounted >= MOST_UNCOUNTED:
             failed = replace(failed, costs_a_try=True)

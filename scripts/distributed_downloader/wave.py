@@ -16,7 +16,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
 import polars as pl
 
 from distributed_downloader.counts import LeftRows
@@ -84,7 +83,8 @@ async def run_wave(settings: Settings, wave: int, world: World, bounds: Bounds) 
         crash_point("wave:after_started")
     await world.barrier()
     async with client_of(settings) as client:
-        result, stopped = await _work(settings, wave, world, bounds, client)
+        worker = Worker(settings, duty_of(settings, wave, world, bounds.lock.check), client)
+        result, stopped = await work(settings, worker, world, bounds, wave)
     await world.barrier()
     share = await asyncio.to_thread(_settle, settings, world, bounds.lock, result, stopped)
     await world.barrier()
@@ -97,11 +97,13 @@ async def run_wave(settings: Settings, wave: int, world: World, bounds: Bounds) 
         raise DownloaderError(failure)
 
 
-async def _work(
-    settings: Settings, wave: int, world: World, bounds: Bounds, client: httpx.AsyncClient
+async def work(
+    settings: Settings, worker: Worker, world: World, bounds: Bounds, wave: int | None
 ) -> tuple[Result, str | None]:
-    duty = duty_of(settings, wave, world, bounds.lock.check)
-    worker = Worker(settings, duty, client)
+    """Do a rank's duty, with news among the ranks; also why it was stopped, if it was.
+
+    `wave` is None for profile.
+    """
     news = News(world, worker.tally, worker.stop)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -123,7 +125,7 @@ async def _end_together(world: World, news: News, exchanging: asyncio.Task[None]
 
 
 async def _exchange(
-    settings: Settings, wave: int, news: News, bounds: Bounds, world: World
+    settings: Settings, wave: int | None, news: News, bounds: Bounds, world: World
 ) -> None:
     started = time.time()
     while True:
@@ -134,7 +136,7 @@ async def _exchange(
                     news.stop_all(stop)
             if news.tallies:
                 progress = progress_of(wave, news.tallies.values(), world.size, started)
-                write_progress(settings.paths.checkpoint, progress)
+                await asyncio.to_thread(write_progress, settings.paths.checkpoint, progress)
         await asyncio.sleep(EXCHANGE_S)
 
 
@@ -172,7 +174,7 @@ def _orders(settings: Settings, group: str, schedule: pl.DataFrame) -> GroupOrde
 def _rows(settings: Settings, group: str, batches: Sequence[Batch]) -> Iterator[Row]:
     """The group's rows that are left, batch after batch, each opened when its turn has come."""
     for batch in batches:
-        left = rows_left(batch, settings, read_ignored(settings.paths.ignored_table))
+        left = rows_left(batch, settings)
         log.info("batch started: %s, %d rows left for %s", batch.folder, len(left.table), group)
         yield from read_rows(left, group, settings.paths)
 
