@@ -12,8 +12,11 @@ import polars as pl
 import pytest
 import yaml
 
+from distributed_downloader.fleet.plan import HostPlan
 from distributed_downloader.fleet.running import Fleet
 from distributed_downloader.paths import OutputPaths
+from tests.workflow.drill import FLUSH_S, Drill
+from tests.workflow.stages import Stages
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 150
@@ -130,3 +133,33 @@ def new_workflow(tmp_path: Path) -> Iterator[NewWorkflow]:
         return Workflow(tmp_path, {**config, **sections})
 
     yield new
+
+
+@pytest.fixture
+def new_drill(start_fleet: Any, new_workflow: NewWorkflow) -> Iterator[Callable[..., Drill]]:
+    """A drill over a fleet of these hosts, partitioned and profiled already.
+
+    Every process of its runs must be gone when the test ends.
+    """
+    drills = []
+
+    def new(*hosts: HostPlan, rate: float = 10.0, **sections: Any) -> Drill:
+        fleet = start_fleet(*hosts)
+        given = {
+            "downloader_parameters": {"default_rate_limit": rate, "batch_size": 30},
+            "profile": {"samples": 0},
+            "flush": {"seconds": FLUSH_S},
+        }
+        workflow = new_workflow(fleet, fleet.urls(), **{**given, **sections})
+        drills.append(Drill(workflow, fleet, rate))
+        assert Stages().play(workflow.config, "partition", "profile") == 0
+        return drills[-1]
+
+    yield new
+    left = [process for drill in drills for run in drill.runs for process in run.processes()]
+    for process in left:
+        process.kill()
+    for drill in drills:
+        for run in drill.runs:
+            run.close()
+    assert not left, "processes were left behind"

@@ -1,0 +1,145 @@
+"""A workflow that is started, watched and ended again and again, judged at its servers."""
+
+import json
+import subprocess
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+import psutil
+
+from distributed_downloader.dataset import Dataset
+from distributed_downloader.fleet.judge import exceeds, times_by
+from distributed_downloader.fleet.running import Fleet
+from distributed_downloader.parts import list_parts
+from distributed_downloader.paths import OutputPaths
+
+FLUSH_S = 0.3
+LOST_S = 2.5  # what a kill may cost: FLUSH_S, the look at the age of a buffer, a slow disk
+DEADLINE_S = 60.0
+MARK = "TEST_OF_KILLS"
+
+
+def wait_for(what: str, happened: Callable[[], Any], process: Any = None) -> Any:
+    """Its value, once it is true; the process must not end before."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not (value := happened()):
+        assert time.monotonic() < deadline, f"{what} did not happen"
+        if process is not None and process.poll() is not None:
+            raise AssertionError(f"ended before {what}: {process.communicate()[0]}")
+        time.sleep(0.1)
+    return value
+
+
+@dataclass
+class Run:
+    """One start of the command, and all its processes."""
+
+    process: "subprocess.Popen[str]"
+    mark: str
+
+    def processes(self) -> list[psutil.Process]:
+        """Those that live, found by the mark in their environment."""
+        return [process for process in psutil.process_iter() if self._is_ours(process)]
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        try:
+            is_alive = process.status() != psutil.STATUS_ZOMBIE
+            return is_alive and process.environ().get(MARK) == self.mark
+        except psutil.Error:
+            return False
+
+    def named(self, word: str) -> list[psutil.Process]:
+        """Those whose program, or script, is that; the workflow itself is not among them."""
+        found = []
+        for process in self.processes():
+            try:
+                words = process.cmdline()
+            except psutil.Error:
+                continue
+            if process.pid != self.process.pid and any(w.endswith(word) for w in words[:4]):
+                found.append(process)
+        return found
+
+    def ranks(self) -> list[psutil.Process]:
+        """The ranks of the wave: their parent is the launcher's proxy."""
+        return [p for p in self.named("download_images.py") if "mpiexec" not in p.name()]
+
+    def end(self) -> str:
+        """Wait for the command's own end; what it said."""
+        return self.process.communicate(timeout=DEADLINE_S)[0]
+
+    def close(self) -> None:
+        """End the command itself, if it is still there."""
+        self.process.kill()
+        self.process.wait()
+        if self.process.stdout:
+            self.process.stdout.close()
+
+
+@dataclass
+class Drill:
+    """A workflow that is ended again and again."""
+
+    workflow: Any
+    fleet: Fleet
+    rate: float
+    runs: list[Run] = field(default_factory=list)
+    ends: list[tuple[float, bool]] = field(default_factory=list)  # monotonic time, may lose
+
+    @property
+    def paths(self) -> OutputPaths:
+        return self.workflow.paths
+
+    def start(self) -> Run:
+        mark = uuid.uuid4().hex
+        run = Run(self.workflow.start(**{MARK: mark}), mark)
+        self.runs.append(run)
+        return run
+
+    def start_and_work(self, seconds: float) -> Run:
+        """A run that has asked for so long and committed something."""
+        asked_before, parts_before = self.fleet.log.stat().st_size, self.parts()
+        run = self.start()
+
+        def has_worked() -> bool:
+            with self.fleet.log.open("rb") as log:
+                log.seek(asked_before)
+                lines = [line for line in log if line.endswith(b"\n")]
+            times = [json.loads(line)["monotonic"] for line in lines[:1] + lines[-1:]]
+            return bool(times) and times[-1] - times[0] >= seconds
+
+        wait_for("some seconds of requests", has_worked, run.process)
+        wait_for("a commit", lambda: self.parts() - parts_before, run.process)
+        return run
+
+    def images(self) -> pl.DataFrame:
+        """The requests for images so far."""
+        return self.fleet.accesses().filter(pl.col("path") != "/robots.txt")
+
+    def parts(self) -> set[str]:
+        return {p.name for f in self.paths.images.glob("*/*") for p in list_parts(f)}
+
+    def is_accounted_for(self) -> bool:
+        return sum(self.workflow.states().values()) == len(self.fleet.urls())
+
+    def assert_whole(self) -> None:
+        """Every image there, once; nothing asked for twice but what a kill may cost; politely."""
+        assert self.workflow.states() == {"ok": len(self.fleet.urls())}
+        with Dataset(self.paths.root) as dataset:
+            assert dataset.table().collect()["uuid"].n_unique() == len(self.fleet.urls())
+        for url, times in self.asked_again():
+            for earlier in times[:-1]:
+                costs = [killed - earlier for killed, loses in self.ends if loses]
+                assert any(-0.5 <= cost <= LOST_S for cost in costs), (url, times, self.ends)
+        for host, times in times_by(self.fleet.accesses()).items():
+            assert not exceeds(times, self.rate, burst=2 + 0.1 * self.rate, windows=(1.0, 10.0)), (
+                host
+            )
+
+    def asked_again(self) -> list[tuple[str, list[float]]]:
+        by_url = self.images().group_by("host", "path").agg(pl.col("monotonic").sort())
+        return [(h + p, times) for h, p, times in by_url.iter_rows() if len(times) > 1]
