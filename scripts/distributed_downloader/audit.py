@@ -75,8 +75,13 @@ class Tallies:
 
 
 def over_budget(row: Mapping[str, Any]) -> str | None:
-    """A sentence if a LEARNED row's peaks are over its own budget, else None."""
+    """A sentence if a LEARNED row's peaks are over its own budget, else None.
+
+    A row without peaks asked for nothing.
+    """
     for window_s, column in ((1.0, "peak_1s"), (10.0, "peak_10s")):
+        if not row[column]:
+            continue
         allowed = most_requests(window_s, row["limit"], row["burst"])
         if row[column] > allowed:
             return (

@@ -7,7 +7,8 @@ DownloaderError           one clear sentence for a person; scripts print it and 
 ├── LockError             another run works in the output folder, or has taken it over
 ├── StorageError          the disk does not take what is written (full, quota, read-only)
 ├── LauncherError         the ranks that started are not the ranks that were asked for
-└── LedgerError           the files do not account for every input row
+├── LedgerError           the files do not account for every input row
+└── PolitenessError       a server was asked for more than its budget
 
 A request that fails is none of these: it is a value, `records.Failed`.
 """
@@ -43,3 +44,7 @@ class LauncherError(DownloaderError):
 
 class LedgerError(DownloaderError):
     """The files do not account for every input row exactly once."""
+
+
+class PolitenessError(DownloaderError):
+    """A server was asked for more than its budget: a fault of ours, and no way to hide it."""

@@ -9,7 +9,7 @@ from polars import selectors
 
 from distributed_downloader.counts import WaveImages
 from distributed_downloader.durable import read_json
-from distributed_downloader.left import LEARNED_NAME
+from distributed_downloader.memories import PROFILE_FOLDER, read_audits
 from distributed_downloader.paths import OutputPaths
 from distributed_downloader.tables import LEARNED, PROFILES
 
@@ -23,11 +23,10 @@ def read_profiles(paths: OutputPaths) -> dict[str, dict[str, Any]]:
 
 
 def read_learned(paths: OutputPaths) -> pl.DataFrame:
-    """LEARNED of all finished waves, with the wave."""
+    """LEARNED of all waves, with the wave; of one that was killed, as far as it wrote it down."""
     tables = [
-        pl.read_parquet(file, hive_partitioning=False).with_columns(wave=pl.lit(wave, pl.Int64))
+        read_audits(folder).with_columns(wave=pl.lit(wave, pl.Int64))
         for wave, folder in wave_folders(paths)
-        if (file := folder / LEARNED_NAME).is_file()
     ]
     none = pl.DataFrame(schema=LEARNED).with_columns(wave=pl.lit(None, pl.Int64))
     learned = pl.concat([none, *tables], how="diagonal")
@@ -38,6 +37,11 @@ def wave_folders(paths: OutputPaths) -> list[tuple[int, Path]]:
     """The folders of planned waves, in their order."""
     folders = [path for path in paths.schedules.glob("*") if path.name.isdecimal()]
     return sorted((int(folder.name), folder) for folder in folders)
+
+
+def asking_folders(paths: OutputPaths) -> list[Path]:
+    """Where those who asked servers wrote down what they did: profile, and the waves."""
+    return [paths.schedules / PROFILE_FOLDER, *(folder for _, folder in wave_folders(paths))]
 
 
 def by_group(learned: pl.DataFrame) -> list[dict[str, Any]]:

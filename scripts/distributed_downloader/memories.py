@@ -19,6 +19,7 @@ from distributed_downloader.paths import OutputPaths
 from distributed_downloader.tables import LEARNED
 
 SUM_NAME = "memories.json"
+PROFILE_FOLDER = "profile"  # of the schedules, beside the waves
 AUDIT = "audit"  # the key beside a group's memory in a rank's file
 
 

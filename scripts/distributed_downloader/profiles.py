@@ -27,7 +27,7 @@ from distributed_downloader.groups import groups_of
 from distributed_downloader.ignored import is_ignored, read_ignored
 from distributed_downloader.left import LEARNED_NAME
 from distributed_downloader.lock import Lock
-from distributed_downloader.memories import memory_file
+from distributed_downloader.memories import PROFILE_FOLDER, memory_file
 from distributed_downloader.mpi import Solo
 from distributed_downloader.parts import PROFILE_WAVE
 from distributed_downloader.paths import Batch
@@ -168,7 +168,7 @@ def _duty(settings: Settings, batches: Mapping[str, Sequence[Batch]], lock: Lock
         groups=groups,
         total_rows=settings.profile_samples * len(servers),
         effort=Effort(tries_per_row=1, patience_s=PATIENCE_S, keeps_retryable=False),
-        memory_file=memory_file(settings.paths.schedules / "profile", 0),
+        memory_file=memory_file(settings.paths.schedules / PROFILE_FOLDER, 0),
         allowed=lock.check,
     )
 
