@@ -43,6 +43,12 @@ def variables(stage, threads=1):
     return shlex.join(f"{name}={value}" for name, value in wanted.items())
 
 
+# A list that is cut in a second is no job for a cluster.
+SMALL_BYTES = 10_000_000
+IS_SMALL = (
+    sum(Path(file).stat().st_size for file in input_files(SETTINGS)) < SMALL_BYTES
+)
+
 # Who pays, for Slurm; a profile may say it too.
 PAYER = {"slurm_account": SETTINGS.account} if SETTINGS.account else {}
 

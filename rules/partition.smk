@@ -10,6 +10,7 @@ rule partition_urls:
         OUT.logs / "partition" / "partition.log",
     benchmark:
         OUT.logs / "partition" / "benchmark.tsv"
+    localrule: IS_SMALL
     conda:
         ENVIRONMENT
     threads: 2
