@@ -89,10 +89,11 @@ def settings_of(config: Mapping[str, Any]) -> Settings:
     """The settings of a config that `resolve_config` made."""
     down = config["downloader_parameters"]
     same = {key: down[key] for key in _SAME_NAME}
+    paths = OutputPaths.of(Path(config["path_to_output"]), config["output_structure"])
     return Settings(
         **same,
         path_to_input=config["path_to_input"],
-        paths=OutputPaths.of(Path(config["path_to_output"]), config["output_structure"]),
+        paths=paths,
         account=config["account"],
         initializer_type=config["initializer_type"],
         columns=config["columns"],
@@ -102,7 +103,7 @@ def settings_of(config: Mapping[str, Any]) -> Settings:
         retries_waves=config["retries"]["waves"],
         hosts=config["hosts"],
         tools=tuple(config["tools"]),
-        politeness=_politeness(config["politeness"]),
+        politeness=_politeness(config["politeness"], paths),
         images=Images(image_size=down["image_size"], **config["images"]),
         timeouts=Timeouts(**config["timeouts"]),
         flush=Flush(**config["flush"]),
@@ -123,11 +124,16 @@ _SAME_NAME = (
 )
 
 
-def _politeness(section: Mapping[str, Any]) -> Politeness:
+def _politeness(section: Mapping[str, Any], paths: OutputPaths) -> Politeness:
     table = section.get("group_table")
     own = {key: section[key] for key in section if key not in ("group_table", "backoff")}
     own["opt_out_headers"] = tuple(section["opt_out_headers"])
-    return Politeness(group_table=Path(table) if table else None, **own, **section["backoff"])
+    return Politeness(
+        group_table=Path(table) if table else None,
+        address_book=paths.address_book,
+        **own,
+        **section["backoff"],
+    )
 
 
 def _refuse(found: list[str]) -> None:

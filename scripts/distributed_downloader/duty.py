@@ -29,9 +29,10 @@ from distributed_downloader.parts import PartNames
 from distributed_downloader.permission import Permission
 from distributed_downloader.rank import GRACE_S, Effort, OnOutcome, Rank, Tally
 from distributed_downloader.records import Row
-from distributed_downloader.schedule import Ownership
+from distributed_downloader.schedule import NOBODYS, Ownership
 from distributed_downloader.settings import Settings
 from distributed_downloader.store import Store
+from distributed_downloader.whereabouts import is_settled
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +138,8 @@ class Worker:
         return Result(self.tally.settled, tuple(self._learned()), failure)
 
     def _group_of(self, server: str) -> str:
-        return group_of(server, self._settings.politeness)
+        politeness = self._settings.politeness
+        return group_of(server, politeness) if is_settled(server, politeness) else NOBODYS
 
     def _pace_of(self, group: str, server: str) -> GroupPace:
         """The group's pace, going on from what is known of it."""

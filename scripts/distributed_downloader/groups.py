@@ -4,7 +4,7 @@
 2. `host`: the name without its port.
 3. `domain`: the registrable domain by the Public Suffix List with its private section (two
    tenants' buckets are two groups). No rule for a name means the rule `*`, as the list says.
-4. `address`: the address that the name resolves to, as given; a name without one goes by domain.
+4. `address`: the address that the name was found at (`whereabouts`); one without goes by domain.
 5. `table`: the user's CSV (host,group); the longest listed parent wins; others go by domain.
 
 The list is the copy that tldextract brings: nothing is ever fetched, so every rank decides alike.
@@ -18,31 +18,37 @@ from pathlib import Path
 
 import tldextract
 
+from distributed_downloader.durable import read_json
 from distributed_downloader.errors import ConfigError
 from distributed_downloader.settings import Politeness
 
 Resolve = Callable[[str], Iterable[str]]
 
 
-def group_of(
-    server: str, politeness: Politeness, addresses: Mapping[str, str] | None = None
-) -> str:
-    """The group of a server (`host` or `host:port`); `addresses` by host, for group_by: address."""
+def group_of(server: str, politeness: Politeness) -> str:
+    """The group of a server (`host` or `host:port`)."""
     host = host_of(server)
     if is_ip_literal(host) or politeness.group_by == "host":
         return host
     if politeness.group_by == "address":
-        return (addresses or {}).get(host) or registrable_domain(host)
+        return read_book(politeness.address_book).get(host) or registrable_domain(host)
     if politeness.group_by == "table":
         return _listed_group(host, politeness.group_table) or registrable_domain(host)
     return registrable_domain(host)
 
 
-def groups_of(
-    servers: Iterable[str], politeness: Politeness, addresses: Mapping[str, str] | None = None
-) -> dict[str, str]:
+def groups_of(servers: Iterable[str], politeness: Politeness) -> dict[str, str]:
     """Server -> group, for many."""
-    return {server: group_of(server, politeness, addresses) for server in set(servers)}
+    return {server: group_of(server, politeness) for server in set(servers)}
+
+
+@cache
+def read_book(book: Path) -> Mapping[str, str | None]:
+    """Host -> the address that stands for it, None if it has none; nothing without a book.
+
+    It is written before a wave, never in one: whoever writes it clears this cache.
+    """
+    return read_json(book) or {}
 
 
 def resolve_addresses(servers: Iterable[str], resolve: Resolve) -> dict[str, str]:

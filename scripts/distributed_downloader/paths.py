@@ -130,6 +130,11 @@ class OutputPaths:
         return self.root / "robots"
 
     @property
+    def address_book(self) -> Path:
+        """Host -> address, for `politeness.group_by: address`."""
+        return self.schedules / "addresses.json"
+
+    @property
     def run_lock(self) -> Path:
         """Held by the process that runs the workflow."""
         return self.root / "run.lock"

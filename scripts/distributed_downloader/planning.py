@@ -23,6 +23,7 @@ from distributed_downloader.progress import duration
 from distributed_downloader.schedule import GroupWork, Machine, Plan, plan_wave
 from distributed_downloader.settings import Settings
 from distributed_downloader.tables import PROFILES, SCHEDULE
+from distributed_downloader.whereabouts import needs_whereabouts, settle_whereabouts
 from distributed_downloader.worklist import count_left
 
 log = logging.getLogger(__name__)
@@ -50,8 +51,19 @@ def work_left(settings: Settings) -> WorkByGroup:
     return work
 
 
+def servers_left(settings: Settings) -> set[str]:
+    """Servers that are to be asked for what is left."""
+    work = work_left(settings).values()
+    return {server for of in work for left in of.values() for server in left.servers}
+
+
 def plan_next_wave(settings: Settings) -> Plan:
-    """The plan for what is left now, with what profile and earlier waves have learned."""
+    """The plan for what is left now, with what profile and earlier waves have learned.
+
+    Raises ConfigError if the settings do not allow to ask one of the servers.
+    """
+    if needs_whereabouts(settings):
+        settle_whereabouts(settings, servers_left(settings))
     profiles = read_profiles(settings.paths)
     memories = load_memories(settings.paths)
     work = work_left(settings)

@@ -31,7 +31,7 @@ from distributed_downloader.memories import PROFILE_FOLDER, memory_file
 from distributed_downloader.mpi import Solo
 from distributed_downloader.parts import PROFILE_WAVE
 from distributed_downloader.paths import Batch
-from distributed_downloader.planning import rows_by_batch
+from distributed_downloader.planning import rows_by_batch, servers_left
 from distributed_downloader.rank import Effort
 from distributed_downloader.records import ErrorClass, Failed, Fetched, Outcome, Row
 from distributed_downloader.schedule import Ownership
@@ -39,6 +39,7 @@ from distributed_downloader.settings import Settings
 from distributed_downloader.tables import LEARNED, PROFILES
 from distributed_downloader.transport import client_of
 from distributed_downloader.wave import Bounds, settle_batches, work
+from distributed_downloader.whereabouts import needs_whereabouts, settle_whereabouts
 from distributed_downloader.worklist import RowsLeft, read_rows, rows_left
 
 GENTLE_RATE = 1.0  # requests per second
@@ -85,6 +86,8 @@ async def profile_servers(settings: Settings, lock: Lock) -> pl.DataFrame:
     batches: defaultdict[str, list[Batch]] = defaultdict(list)
     for batch in rows:
         batches[batch.server_name].append(batch)
+    if needs_whereabouts(settings):
+        settle_whereabouts(settings, servers_left(settings))
     sampled: defaultdict[str, Sampled] = defaultdict(Sampled)
     delays: Mapping[str, float] = {}
     if settings.profile_samples:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from distributed_downloader.paths import Batch
 
 IMAGE_WORK_S = 0.02  # CPU seconds to fetch, decode, encode and write one image, on the safe side
+NOBODYS = ""  # the group of a server whose group is not known before the next plan
 CLOSE_ENOUGH = 1.05  # more nodes must bring more than this to be asked for
 
 
@@ -105,6 +106,8 @@ class Ownership:
 
     def is_ours(self, group: str) -> bool:
         """Every rank gives the same answer about every group."""
+        if group == NOBODYS:
+            return False
         owner = self.owners.get(group)
         return self.rank == (owner_of_unplanned(group, self.ranks) if owner is None else owner)
 

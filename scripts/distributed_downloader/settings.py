@@ -17,6 +17,7 @@ class Politeness:
 
     group_by: str  # domain | host | address | table
     group_table: Path | None  # CSV host,group; only with group_by: table
+    address_book: Path  # host -> address, as whereabouts found them; for group_by: address
     burst: int
     default_connections: int
     allow_private_addresses: bool

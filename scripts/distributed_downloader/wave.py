@@ -81,9 +81,9 @@ async def run_wave(settings: Settings, wave: int, world: World, bounds: Bounds) 
     if world.rank == 0:
         write_json(settings.paths.wave(wave) / STARTED, {"started": started})
         crash_point("wave:after_started")
-    await world.barrier()
     async with client_of(settings) as client:
         worker = Worker(settings, duty_of(settings, wave, world, bounds.lock.check), client)
+        await world.barrier()  # all that takes time is done: they begin together
         result, stopped = await work(settings, worker, world, bounds, wave)
     await world.barrier()
     share = await asyncio.to_thread(_settle, settings, world, bounds.lock, result, stopped)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from distributed_downloader.durable import write_json
 from distributed_downloader.errors import ConfigError
 from distributed_downloader.groups import group_of, groups_of, resolve_addresses
 from distributed_downloader.settings import Politeness
@@ -67,7 +68,9 @@ def test_names_at_one_address_are_one_group(tmp_path: Path) -> None:
     servers = ["a.test:80", "b.test", "c.test", "gone.test", "10.0.0.7"]
     addresses = resolve_addresses(servers, resolve)
     assert addresses == {"a.test": "10.0.0.2", "b.test": "10.0.0.2", "c.test": "::1"}
-    groups = groups_of(servers, politeness(tmp_path, group_by="address"), addresses)
+    by_address = politeness(tmp_path, group_by="address")
+    write_json(by_address.address_book, {**addresses, "gone.test": None})
+    groups = groups_of(servers, by_address)
     assert groups["a.test:80"] == groups["b.test"] == "10.0.0.2"
     assert groups["gone.test"] == "gone.test"
     assert groups["10.0.0.7"] == "10.0.0.7"
