@@ -4,6 +4,7 @@
 # defaults, under a name with its hash: what a job reads never changes while it runs.
 
 import json
+import secrets
 import shlex
 import sys
 
@@ -26,6 +27,9 @@ except DownloaderError as error:
 OUT = SETTINGS.paths
 CONFIG_PATH = effective_path(SETTINGS.raw, OUT.configs)
 FIRST_WAVE = first_wave(OUT)  # of this run; a job never asks for it
+# What has to run in every run leaves a flag that no run had before. (A fixed name would do if
+# Snakemake removed it, but it keeps what `all` asks for: then there is nothing left to do.)
+FLAG = f"flag-{secrets.token_hex(4)}.json"
 IS_IN_CONDA = "conda" in [
     str(way) for way in workflow.deployment_settings.deployment_method
 ]
@@ -90,6 +94,8 @@ def start():
         begin_run(SETTINGS, config)
     except DownloaderError as error:
         sys.exit(f"error: {error}")
+    for flag in OUT.logs.glob("*/flag-*.json"):
+        flag.unlink(missing_ok=True)
 
 
 def account_for_what_is_there():

@@ -4,8 +4,8 @@
 
 checkpoint download_images:
     input:
-        plan=ancient(rules.schedule_wave.output.plan),
-        schedule=ancient(rules.schedule_wave.output.schedule),
+        plan=rules.schedule_wave.output.plan,
+        schedule=rules.schedule_wave.output.schedule,
     output:
         progress=OUT.schedules / "{wave}" / "progress.json",
         learned=OUT.schedules / "{wave}" / "learned.parquet",

@@ -1,9 +1,10 @@
 # The list of URLs, checked and cut into batches of one server each.
+#
+# The list is no declared input: moved, renamed or gone, it would make Snakemake delete the table of
+# batches and cut the list again. `begin_run` holds it against what was cut.
 
 
 rule partition_urls:
-    input:
-        table=ancient(input_files(SETTINGS)),
     output:
         partitions=OUT.partitions,
     log:

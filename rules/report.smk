@@ -1,11 +1,11 @@
-# The summary and the page. Its flag is temporary, so that it runs in every run.
+# The summary and the page. Its flag is new in every run, so it runs in every run.
 
 
 rule write_report:
     input:
         verified=rules.verify_dataset.output.flag,
     output:
-        flag=temp(OUT.logs / "report" / "written.json"),
+        flag=temp(OUT.logs / "report" / FLAG),
     log:
         OUT.logs / "report" / "report.log",
     localrule: True

@@ -1,12 +1,16 @@
-# The ledger, from the files alone. Its flag is temporary, so that it runs in every run.
+# The ledger, from the files alone. Its flag is new in every run, so it runs in every run.
+#
+# Partition and profile are no ancient inputs here: Snakemake does not look beyond an ancient file
+# that is there, so a run that had to mend one of them would end with that.
 
 
 rule verify_dataset:
     input:
-        partitions=ancient(rules.partition_urls.output.partitions),
+        partitions=rules.partition_urls.output.partitions,
+        profiles=rules.profile_servers.output.profiles,
         waves=ancient(waves),
     output:
-        flag=temp(OUT.logs / "verify" / "verified.json"),
+        flag=temp(OUT.logs / "verify" / FLAG),
     log:
         OUT.logs / "verify" / "verify.log",
     localrule: True
