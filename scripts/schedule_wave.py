@@ -9,6 +9,8 @@ from distributed_downloader.logs import reporting_errors, start_logging, tell
 from distributed_downloader.planning import (
     plan_next_wave,
     plan_summary,
+    read_profiles,
+    tell_costs,
     tell_plan,
     wait_for_turn,
     write_plan,
@@ -32,6 +34,7 @@ def main() -> None:
         start_logging(args.log, settings.logger_level, stage="schedule")
         if args.wave is None:
             tell_plan(plan_next_wave(settings), sys.stdout)
+            tell_costs(read_profiles(settings.paths), sys.stdout)
             return
         wait_for_turn(settings, args.wave - args.first)
         plan = plan_next_wave(settings)

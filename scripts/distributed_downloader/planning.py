@@ -13,6 +13,7 @@ from typing import Any, TextIO
 import polars as pl
 
 from distributed_downloader.budgets import budget_of
+from distributed_downloader.costs import policy_costs
 from distributed_downloader.counts import LeftRows
 from distributed_downloader.courtesy import Memory
 from distributed_downloader.durable import read_json, write_json, write_parquet
@@ -24,11 +25,13 @@ from distributed_downloader.schedule import GroupWork, Machine, Plan, plan_wave
 from distributed_downloader.settings import Settings
 from distributed_downloader.tables import PROFILES, SCHEDULE
 from distributed_downloader.whereabouts import needs_whereabouts, settle_whereabouts
+from distributed_downloader.wording import moment
 from distributed_downloader.worklist import count_left
 
 log = logging.getLogger(__name__)
 
 TOLD_GROUPS = 5
+TOLD_COSTS = 20
 MOST_DOUBLINGS = 50  # of a rest: any further one is over wait_s by far
 
 Sleep = Callable[[float], None]
@@ -78,6 +81,8 @@ def plan_next_wave(settings: Settings) -> Plan:
 def read_profiles(paths: OutputPaths) -> Mapping[str, Mapping[str, Any]]:
     """Server name -> what was measured of it; a table that a person edited is read as it is."""
     table = pl.read_csv(paths.profiles_table, schema_overrides=dict(PROFILES))
+    missing = [pl.lit(None, kind).alias(name) for name, kind in PROFILES.items()]
+    table = table.with_columns(one for one in missing if one.meta.output_name() not in table)
     return {row["server_name"]: row for row in table.iter_rows(named=True)}
 
 
@@ -130,7 +135,9 @@ def write_plan(settings: Settings, wave: int, plan: Plan) -> None:
     write_parquet(
         folder / "schedule.parquet", pl.DataFrame(_schedule_rows(plan), SCHEDULE, orient="row")
     )
-    write_json(folder / "plan.json", {"wave": wave, **plan_summary(plan)})
+    costs = policy_costs(read_profiles(settings.paths))
+    said = {"wave": wave, **plan_summary(plan), "policy": [cost.as_json() for cost in costs]}
+    write_json(folder / "plan.json", said)
 
 
 def plan_summary(plan: Plan) -> dict[str, Any]:
@@ -181,6 +188,18 @@ def wait_for_turn(settings: Settings, waves_before: int, *, sleep: Sleep = time.
         sleep(wait_s)
 
 
+def tell_costs(profiles: Mapping[str, Mapping[str, Any]], stream: TextIO) -> None:
+    """What rules are expected to cost, per server, and which key changes it."""
+    costs = policy_costs(profiles)
+    if costs:
+        print("What servers' own rules cost, as far as the samples tell:", file=stream)
+    for cost in costs[:TOLD_COSTS]:
+        print(f"  {cost.sentence()}", file=stream)
+    if costs[TOLD_COSTS:]:
+        rows = sum(cost.rows for cost in costs[TOLD_COSTS:])
+        print(f"  and {rows:,} rows of {len(costs) - TOLD_COSTS} other servers", file=stream)
+
+
 def tell_plan(plan: Plan, stream: TextIO) -> None:
     """How long it will take, for a person."""
     groups = [group for rank in plan.ranks for group in rank]
@@ -201,3 +220,6 @@ def tell_plan(plan: Plan, stream: TextIO) -> None:
             f"{duration(group.predicted_s)}",
             file=stream,
         )
+    for group in (group for group in groups if group.blocked_s):
+        until = moment(time.time() + group.blocked_s)
+        print(f"  {group.group} rests until {until}: {group.rows:,} rows wait", file=stream)

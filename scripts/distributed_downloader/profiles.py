@@ -54,6 +54,7 @@ class Sampled:
     sizes: list[int] = field(default_factory=list)
     errors: int = 0
     disallowed: int = 0
+    opted_out: int = 0
     answers: int = 0  # of any HTTP status under 500, but 429
 
     def take(self, outcome: Outcome) -> None:
@@ -66,7 +67,10 @@ class Sampled:
             case Failed():
                 self.errors += 1
                 self.disallowed += outcome.error_class is ErrorClass.ROBOTS_DISALLOWED
-                self.answers += 0 < outcome.error_code < 500 and outcome.error_code != 429
+                is_opted_out = outcome.error_class is ErrorClass.OPTED_OUT
+                self.opted_out += is_opted_out
+                is_answer = 0 < outcome.error_code < 500 and outcome.error_code != 429
+                self.answers += is_answer or is_opted_out
 
 
 def rate_of(budget: Budget, sampled: Sampled, crawl_delay_s: float | None) -> float:
@@ -124,6 +128,7 @@ def _measured(
         "mean_bytes": fmean(sampled.sizes) if sampled.sizes else None,
         "crawl_delay_s": crawl_delay_s,
         "disallowed_count": sampled.disallowed,
+        "opted_out_count": sampled.opted_out,
     }
 
 

@@ -94,6 +94,7 @@ PROFILES = _schema(
         "mean_bytes": pl.Float64,
         "crawl_delay_s": pl.Float64,
         "disallowed_count": pl.Int64,  # samples that robots.txt refuses
+        "opted_out_count": pl.Int64,  # samples whose headers say no
     }
 )
 

@@ -1,5 +1,9 @@
 """A wave's plan: what is left, at which rates, written for the ranks, and waited for."""
 
+import io
+import re
+import time
+
 import polars as pl
 import pytest
 
@@ -147,3 +151,20 @@ def test_how_long_a_plan_waits_for_its_turn(tmp_path, monkeypatch, left, waves_b
     slept = []
     wait_for_turn(settings, waves_before, sleep=slept.append)
     assert slept == waited
+
+
+def test_the_plan_says_what_rules_cost_which_key_changes_it_and_who_rests(tmp_path):
+    settings = make_settings(tmp_path)
+    partition(settings.paths, {A: urls("a.org", 10), B: urls("b.org", 10)})
+    sampled = {"total_rows": 10, "success_count": 1, "error_count": 1, "rate_limit": 3.0}
+    profile(settings.paths, {"server_name": "a.org", "disallowed_count": 1, **sampled})
+    rests = Memory("b.org", blocked_until=time.time() + 500)
+    save_memories(memory_file(settings.paths.wave(0), 0), {"b.org": rests})
+    plan, told = plan_next_wave(settings), io.StringIO()
+    write_plan(settings, 1, plan)
+    planning.tell_plan(plan, told)
+    planning.tell_costs(planning.read_profiles(settings.paths), told)
+    (cost,) = read_json(settings.paths.wave(1) / "plan.json")["policy"]
+    assert (cost["server"], cost["rows"], cost["setting"]) == ("a.org", 5, "politeness.robots")
+    assert "a.org: about 5 of 10 rows, robots.txt says no to 1 of 2 samples" in told.getvalue()
+    assert re.search(r"b\.org rests until 20\d\d-.* UTC: 10 rows wait", told.getvalue())
