@@ -53,8 +53,15 @@ IS_SMALL = (
     sum(Path(file).stat().st_size for file in input_files(SETTINGS)) < SMALL_BYTES
 )
 
-# Who pays, for Slurm; a profile may say it too.
-PAYER = {"slurm_account": SETTINGS.account} if SETTINGS.account else {}
+# Who pays and where, for Slurm; what is not said here a profile may say.
+SITE = {
+    resource: SETTINGS.raw[setting]
+    for resource, setting in (
+        ("slurm_account", "account"),
+        ("slurm_partition", "slurm_partition"),
+    )
+    if SETTINGS.raw[setting]
+}
 
 
 def planned(input):

@@ -17,7 +17,7 @@ checkpoint download_images:
         ENVIRONMENT
     threads: 1
     resources:
-        **PAYER,
+        **SITE,
         mpi="mpiexec",
         tasks=planned_tasks,
         nodes=planned_nodes,

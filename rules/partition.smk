@@ -16,7 +16,7 @@ rule partition_urls:
         ENVIRONMENT
     threads: 2
     resources:
-        **PAYER,
+        **SITE,
     params:
         variables=variables("partition", threads=2),
         python=PYTHON,

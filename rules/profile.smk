@@ -14,7 +14,7 @@ rule profile_servers:
         ENVIRONMENT
     threads: SETTINGS.cpu_per_worker
     resources:
-        **PAYER,
+        **SITE,
     params:
         variables=variables("profile"),
         python=PYTHON,
