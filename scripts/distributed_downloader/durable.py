@@ -6,6 +6,7 @@ A leftover `.tmp-*` is an orphan: whoever owns the folder removes it at the next
 
 import json
 import os
+import re
 import shutil
 import signal
 import uuid
@@ -19,6 +20,7 @@ import polars as pl
 from distributed_downloader.errors import StorageError
 
 ORPHAN_PREFIX = ".tmp-"
+_ERRNO = re.compile(r"(?:errno = |os error )(\d+)")  # where HDF5 and polars hide it
 
 
 def crash_point(name: str) -> None:
@@ -82,8 +84,16 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 def _storage_error(path: Path, error: OSError) -> StorageError:
     return StorageError(
-        f"Cannot write {path}: {error.strerror or error}. "
+        f"Cannot write {path}: {_reason(error)}. "
         "Make room (or mend the file system) and run the same command again: nothing is lost."
+    )
+
+
+def _reason(error: OSError) -> str:
+    """What the system said, in its own few words."""
+    hidden = _ERRNO.search(str(error))
+    return error.strerror or (
+        os.strerror(int(hidden[1])) if hidden else " ".join(str(error).split())
     )
 
 

@@ -127,7 +127,7 @@ class Worker:
         try:
             await self._rank.run(queues)
         except DownloaderError as error:
-            log.error("%s", error)
+            log.error("%s", error, extra={"told": True})  # to people: by whom it is brought to
             failure = str(error)
         finally:
             self._is_over = True

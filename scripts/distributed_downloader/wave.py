@@ -76,7 +76,7 @@ class Share:
 
 
 async def run_wave(settings: Settings, wave: int, world: World, bounds: Bounds) -> None:
-    """Take part in a wave. Raises the first error that ended it, once all that can be is stored."""
+    """Take part in a wave. Once all that can be is stored, rank 0 raises what ended it early."""
     started = time.time()
     if world.rank == 0:
         write_json(settings.paths.wave(wave) / STARTED, {"started": started})
@@ -93,7 +93,7 @@ async def run_wave(settings: Settings, wave: int, world: World, bounds: Bounds) 
     if world.rank == 0 and failure is None:  # else what was counted may not be all
         failure = unchanged(_end(settings, wave, shares, started), settings)
     await world.barrier()
-    if failure:
+    if failure and world.rank == 0:  # one sentence; its exit code ends the others, too
         raise DownloaderError(failure)
 
 
@@ -189,7 +189,7 @@ def _settle(
         settle_batches(settings, share, lock.check)
         return Share(result, _left(settings, share), stopped, result.failure)
     except DownloaderError as error:
-        log.error("%s", error)
+        log.error("%s", error, extra={"told": True})  # to people: by rank 0
         return Share(result, {}, stopped, result.failure or str(error))
 
 
