@@ -4,6 +4,7 @@
 # defaults, under a name with its hash: what a job reads never changes while it runs.
 
 import json
+import os
 import secrets
 import shlex
 import sys
@@ -13,19 +14,22 @@ SCRIPTS = HOUSE / "scripts"
 ENVIRONMENT = HOUSE / "workflow" / "envs" / "downloader.yaml"
 sys.path.insert(0, str(SCRIPTS))
 
-from distributed_downloader.begin import begin_run, input_files, settings_for
-from distributed_downloader.effective import effective_path
-from distributed_downloader.environment import environment_of, search_path
+from distributed_downloader.begin import begin_run, input_files, settings_of_run
+from distributed_downloader.environment import (
+    CONFIG_VARIABLE,
+    environment_of,
+    search_path,
+)
 from distributed_downloader.errors import DownloaderError
 from distributed_downloader.waves import first_wave, next_wave_is_due
 
+RUN = {} if workflow.is_main_process else os.environ  # what this run tells its jobs
 try:
-    SETTINGS = settings_for(config)
+    SETTINGS, CONFIG_PATH = settings_of_run(config, RUN)
 except DownloaderError as error:
     sys.exit(f"error: {error}")
 
 OUT = SETTINGS.paths
-CONFIG_PATH = effective_path(SETTINGS.raw, OUT.configs)
 FIRST_WAVE = first_wave(OUT)  # of this run; a job never asks for it
 # What has to run in every run leaves a flag that no run had before. (A fixed name would do if
 # Snakemake removed it, but it keeps what `all` asks for: then there is nothing left to do.)
@@ -40,6 +44,7 @@ def variables(stage, threads=1):
     """The variables of a stage's job, as words for `env`. Libraries take no core unasked."""
     wanted = {
         **environment_of(SETTINGS, stage),
+        CONFIG_VARIABLE: str(CONFIG_PATH),
         "PATH": search_path(),
         "POLARS_MAX_THREADS": str(threads),
         "OMP_NUM_THREADS": "1",

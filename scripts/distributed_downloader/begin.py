@@ -17,8 +17,9 @@ from types import FrameType
 from typing import Any
 
 from distributed_downloader.budgets import check_budgets
-from distributed_downloader.config import notices, resolve_config, settings_of
-from distributed_downloader.effective import write_effective_config
+from distributed_downloader.config import load_settings, notices, resolve_config, settings_of
+from distributed_downloader.effective import effective_path, write_effective_config
+from distributed_downloader.environment import CONFIG_VARIABLE
 from distributed_downloader.errors import InputError, LockError
 from distributed_downloader.identity import check_identity
 from distributed_downloader.inputs import find_files
@@ -35,6 +36,19 @@ def settings_for(given: Mapping[str, Any]) -> Settings:
     check_budgets(settings)
     check_identity(settings)
     return settings
+
+
+def settings_of_run(given: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[Settings, Path]:
+    """The settings, and the file in which jobs find them.
+
+    A job on another node reads the workflow anew: in its environment it finds the settings that its
+    run began with, whatever the user has edited since. A run itself takes what it is given.
+    """
+    written = Path(environ.get(CONFIG_VARIABLE, ""))
+    if written.is_file():
+        return load_settings(written), written
+    settings = settings_for(given)
+    return settings, effective_path(settings.raw, settings.paths.configs)
 
 
 def input_files(settings: Settings) -> list[str]:
@@ -58,7 +72,7 @@ def begin_run(settings: Settings, given: Mapping[str, Any]) -> None:
     os.environ["DOWNLOADER_RUN"] = lock.nonce
     lock.keep_beating()
     stop_orphan(paths, tell=tell)
-    write_effective_config(settings.raw, paths.configs)
+    os.environ[CONFIG_VARIABLE] = str(write_effective_config(settings.raw, paths.configs))
     for number in (signal.SIGTERM, signal.SIGINT):
         _stop_writer_first(number, paths.writer_lock)
     atexit.register(watch(paths.checkpoint, sys.stderr))

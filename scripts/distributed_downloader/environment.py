@@ -12,6 +12,7 @@ from distributed_downloader.settings import Settings
 
 DOWNLOAD_STAGES = frozenset({"partition", "profile", "schedule", "download", "verify"})
 TOOL_STAGE = "tools"
+CONFIG_VARIABLE = "CONFIG_PATH"  # of the effective config
 
 
 def environment_of(settings: Settings, stage: str) -> dict[str, str]:
@@ -35,7 +36,7 @@ def search_path() -> str:
 def _paths(settings: Settings) -> dict[str, str]:
     paths = settings.paths
     return {
-        "CONFIG_PATH": str(effective_path(settings.raw, paths.configs)),
+        CONFIG_VARIABLE: str(effective_path(settings.raw, paths.configs)),
         "ACCOUNT": settings.account,
         "PATH_TO_INPUT": settings.path_to_input,
         "PATH_TO_OUTPUT": str(paths.root),

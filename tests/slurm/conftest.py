@@ -6,9 +6,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,7 @@ class SlurmWorkflow(Workflow):
     """The command of a user on a login node: literally `--profile slurm`."""
 
     runtime_min: int = 0  # of a wave; 0 = as the profile says
+    started: "list[subprocess.Popen[str]]" = field(default_factory=list)
 
     def command(self, *words: str) -> list[str]:
         config = self.folder / "config.yaml"
@@ -159,17 +161,23 @@ class SlurmWorkflow(Workflow):
             snakemake += ["--set-resources", *(f"download_images:{one}" for one in wave)]
         return [*snakemake, *words, "--configfile", str(config)]
 
+    def start(self, *words: str, **variables: str) -> "subprocess.Popen[str]":
+        self.started.append(super().start(*words, **variables))
+        return self.started[-1]
+
     def run(self, *words: str, **variables: str) -> "subprocess.CompletedProcess[str]":
         return self.end_of(self.start(*words, **variables))
 
     def end_of(self, process: "subprocess.Popen[str]") -> "subprocess.CompletedProcess[str]":
         """Wait for the end of a run that was started."""
-        try:
-            output, _ = process.communicate(timeout=TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
+        output, _ = process.communicate(timeout=TIMEOUT_S)
         return subprocess.CompletedProcess(process.args, process.returncode, output)
+
+    def kill(self) -> None:
+        """End what a failed test left at work."""
+        for process in self.started:
+            process.kill()
+            process.communicate()
 
 
 @dataclass
@@ -186,7 +194,11 @@ class Site:
 
     def wait_for_requests(self, number: int, process: "subprocess.Popen[str]") -> Job:
         """Wait until a wave has asked so much; its job."""
-        wait_for(f"{number} requests", lambda: len(self.images_asked()) >= number, process)
+        end = time.monotonic() + TIMEOUT_S
+        while len(self.images_asked()) < number:
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < end, f"{number} requests did not happen"
+            time.sleep(0.2)
         return self.cluster.waves()[-1]
 
     def asked_again(self) -> int:
@@ -200,12 +212,16 @@ NewSite = Callable[..., Site]
 
 @pytest.fixture
 def new_site(cluster: OfOneTest, start_fleet: Any, new_workflow: Any) -> Iterator[NewSite]:  # noqa: F811
+    workflows = []
+
     def new(*hosts: HostPlan, rate: float, nodes: int, **sections: Any) -> Site:
         fleet = start_fleet(*hosts)
         size = {"default_rate_limit": rate, "max_nodes": nodes, "workers_per_node": 1}
         given = {"downloader_parameters": {**size, "batch_size": 100}, "profile": {"samples": 0}}
         made = new_workflow(fleet, fleet.urls(), **{**given, **sections})
-        workflow = SlurmWorkflow(made.folder, made.config, cluster.variables)
-        return Site(cluster, fleet, workflow)
+        workflows.append(SlurmWorkflow(made.folder, made.config, cluster.variables))
+        return Site(cluster, fleet, workflows[-1])
 
     yield new
+    for workflow in workflows:
+        workflow.kill()

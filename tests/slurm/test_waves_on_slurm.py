@@ -68,45 +68,46 @@ def test_a_wave_ends_before_its_time_and_the_next_goes_on_without_asking_twice(n
 
 
 def test_a_cancelled_wave_stores_what_it_has_and_is_submitted_again(new_site):
-    site = new_site(*hosts(4, 100), rate=5, nodes=2)
+    site = new_site(*hosts(10, 150), rate=10, nodes=2)
     process = site.workflow.start()
-    wave = site.wait_for_requests(100, process)
+    wave = site.wait_for_requests(400, process)
+    assert wave.nodes == 2
     site.cluster.ask("scancel", wave.id)
     done = site.workflow.end_of(process)
 
     assert done.returncode == 0, done.stdout
-    assert_all_is_there(site, 400)
-    assert site.asked_again() <= 4 * 4  # what was under way: connections of four groups
+    assert_all_is_there(site, 1500)
+    assert site.asked_again() <= 10 * 4  # what was under way: connections of ten groups
     states = [wave.state for wave in site.cluster.waves()]
     assert states[0] == "CANCELLED"
     assert states[-1] == "COMPLETED"
 
 
 def test_a_node_that_dies_costs_its_unflushed_seconds_and_the_wave_goes_on(new_site):
-    site = new_site(*hosts(6, 100), rate=4, nodes=3)
+    site = new_site(*hosts(12, 200), rate=12, nodes=3)
     process = site.workflow.start()
-    wave = site.wait_for_requests(120, process)
+    wave = site.wait_for_requests(600, process)
     assert wave.nodes == 3
     site.cluster.do("kill9", wave.first_node)
     done = site.workflow.end_of(process)
 
     assert done.returncode == 0, done.stdout
-    assert_all_is_there(site, 600)
+    assert_all_is_there(site, 2400)
     unflushed_s = 1 + 0.5 + 1.5  # flush.seconds, the look at it, a slow disk
-    assert site.asked_again() <= 6 * (4 * unflushed_s + 4)
+    assert site.asked_again() <= 12 * (12 * unflushed_s + 4)
 
 
 def test_a_run_that_was_killed_finds_its_job_and_takes_over(new_site):
-    site = new_site(*hosts(4, 100), rate=5, nodes=2)
+    site = new_site(*hosts(10, 150), rate=10, nodes=2)
     process = site.workflow.start()
-    orphan = site.wait_for_requests(100, process)
+    orphan = site.wait_for_requests(400, process)
     process.kill()
     process.communicate()
     said = site.workflow.finish()
 
     assert re.search(rf"An earlier run left wave 0 .*Slurm job {orphan.id}.* at work", said)
-    assert_all_is_there(site, 400)
-    assert site.asked_again() <= 4 * 4
+    assert_all_is_there(site, 1500)
+    assert site.asked_again() <= 10 * 4
     wait_for("the orphan's end", lambda: site.cluster.waves()[0].state != "RUNNING")
     assert_never_two_waves_at_once(site)
 

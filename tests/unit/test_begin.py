@@ -6,6 +6,7 @@ import signal
 import pytest
 
 from distributed_downloader import begin
+from distributed_downloader.environment import CONFIG_VARIABLE
 from distributed_downloader.errors import ConfigError, LockError
 from distributed_downloader.holder import RUN_VARIABLE
 from distributed_downloader.lock import Lock
@@ -18,6 +19,7 @@ def at_exit(monkeypatch):
     registered = []
     monkeypatch.setattr(begin.atexit, "register", registered.append)
     monkeypatch.setenv(RUN_VARIABLE, "")
+    monkeypatch.setenv(CONFIG_VARIABLE, "")
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield registered
     for number, handler in handlers.items():
@@ -97,3 +99,16 @@ def test_a_disk_that_takes_no_request_does_not_keep_the_signal(tmp_path, at_exit
 
     monkeypatch.setattr(begin, "request_stop", refuse)
     assert signalled(tmp_path, at_exit) == ([signal.SIGTERM], False)
+
+
+def test_a_job_has_the_settings_that_its_run_began_with(at_exit, tmp_path):
+    (tmp_path / "urls.txt").write_text("http://a.test/1.jpg\n")
+    settings = make_settings(tmp_path, downloader_parameters={"batch_size": 8})
+    begin.begin_run(settings, settings.raw)
+    edited = make_settings(tmp_path, downloader_parameters={"batch_size": 9}).raw
+    inside, file = begin.settings_of_run(edited, os.environ)
+    assert inside.batch_size == 8
+    assert file.parent == settings.paths.configs
+    anew, other = begin.settings_of_run(edited, {})
+    assert anew.batch_size == 9
+    assert other != file
