@@ -16,7 +16,7 @@ from distributed_downloader.answers import Answered, Verdict, change_sentence
 from distributed_downloader.audit import Tallies
 from distributed_downloader.budgets import Budget, stricter
 from distributed_downloader.headers import exhausted_s, retry_after_s
-from distributed_downloader.limiter import Limiter
+from distributed_downloader.limiter import DoubleLimiter
 from distributed_downloader.memory import Memory, merge_memories
 from distributed_downloader.pace import Allowance
 
@@ -45,7 +45,7 @@ class GroupPace:
         start = now()
         self._state = memory.group_state(start, wall(), budget.backoff)
         self._rates = rates.starting_rate(budget.rate, budget.min_rate, start, memory.learned)
-        self._limiter = Limiter(self._rates.rate, self._burst, start)
+        self._limiter = DoubleLimiter(self._rates.rate, self._burst, start)
         self._limiter.empty(max(start, self._state.blocked_until))
         self._mean_bytes_before = memory.mean_bytes
         self._allowance = Allowance(budget, (memory.hour_bytes, memory.day_bytes), start)
@@ -86,6 +86,10 @@ class GroupPace:
             self._limiter.take(now)
             self._under_way += 1
             self._tallies.sent(now, self._wall())
+
+    def sent(self) -> None:
+        """A request whose turn it was goes out now; those after it keep their distance to it."""
+        self._limiter.sent(self._now())
 
     async def _sleep(self, delay_s: float) -> None:
         """Until then, or until an answer may have changed what to wait for."""

@@ -5,8 +5,9 @@ Time that passes in the gate is not the server's, and does not count against the
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from http import HTTPStatus
 from typing import Protocol
 
@@ -56,6 +57,9 @@ class Gate(Protocol):
     async def admit(self, url: str) -> Outcome | None:
         """Wait for a turn. None: send it now, a slot is taken. An Outcome ends the attempt."""
 
+    def sent(self, url: str) -> None:
+        """The admitted request goes out now: its connection stands."""
+
     def heard(self, url: str, answer: Answer) -> Failed | None:
         """Once for every admitted request: frees its slot. A Failed ends the attempt."""
 
@@ -66,6 +70,7 @@ class _Asked:
 
     url: str
     started: float
+    on_sent: Callable[[], None]
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     latency_s: float | None = None
@@ -95,7 +100,7 @@ async def fetch(
         stopped = await gate.admit(url)
         if stopped is not None:
             return stopped
-        asked = _Asked(url, asyncio.get_running_loop().time())
+        asked = _Asked(url, asyncio.get_running_loop().time(), partial(gate.sent, url))
         result = await _heard(client, asked, replace(limits, total_s=left_s), gate)
         if not isinstance(result, httpx.Response):
             return result
@@ -141,6 +146,7 @@ async def _send(
     client: httpx.AsyncClient, asked: _Asked, limits: FetchLimits, pace: Pace
 ) -> Fetched | Failed | httpx.Response:
     request = client.build_request("GET", asked.url)
+    request.extensions["on_sent"] = asked.on_sent
     target = exact_target(asked.url)
     if target is not None:
         request.extensions["target"] = target

@@ -113,6 +113,10 @@ class Gate:
         with self._is_waiting():
             return self._not_here(url) or await self._turn(url)
 
+    def sent(self, url: str) -> None:
+        """A request goes out, some time after its turn: its connection had to be made first."""
+        self.paces[self._rules.group_of(server_of(url))].sent()
+
     def heard(self, url: str, answer: Answer) -> Failed | None:
         """What the answer means for the group; a Failed if it means that the row must not go on."""
         return self.heard_robots(url, answer) or self._permission.opt_out(url, answer)

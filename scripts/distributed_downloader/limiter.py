@@ -81,3 +81,36 @@ class Limiter:
     def _tokens_at(self, now: float) -> float:
         grown = self._tokens + self._rate * max(0.0, now - self._at)
         return min(grown, capacity(self._rate, self._burst))
+
+
+class DoubleLimiter:
+    """A pace by turns and by what goes out: a request may leave later than its turn was.
+
+    Its connection is made first, the loop is busy: if the others did not keep their distance to
+    when it really left, the server would see them bunched. Who never says `sent` goes by turns.
+    """
+
+    def __init__(self, rate: float, burst: int, now: float) -> None:
+        self._turns, self._wire = Limiter(rate, burst, now), Limiter(rate, burst, now)
+
+    def delay_s(self, now: float) -> float:
+        """Seconds until a request may be sent, if none is sent before."""
+        return max(self._turns.delay_s(now), self._wire.delay_s(now))
+
+    def take(self, now: float) -> None:
+        """Count a turn that is given now, when `delay_s` is 0."""
+        self._turns.take(now)
+
+    def sent(self, now: float) -> None:
+        """Count a request that goes out now; its turn was before."""
+        self._wire.take(now)
+
+    def set_rate(self, rate: float, burst: int, now: float) -> None:
+        """As `Limiter.set_rate`."""
+        for limiter in (self._turns, self._wire):
+            limiter.set_rate(rate, burst, now)
+
+    def empty(self, until: float) -> None:
+        """As `Limiter.empty`."""
+        for limiter in (self._turns, self._wire):
+            limiter.empty(until)

@@ -48,6 +48,9 @@ class Turns(Protocol):
     async def admit_robots(self, url: str) -> Outcome | None:
         """As `admit`, without asking robots.txt."""
 
+    def sent(self, url: str) -> None:
+        """As in `fetching.Gate`."""
+
     def heard_robots(self, url: str, answer: Answer) -> Failed | None:
         """As `heard`, without opt-outs."""
 
@@ -63,6 +66,9 @@ class _RobotsGate:
 
     async def admit(self, url: str) -> Outcome | None:
         return await self._turns.admit_robots(url)
+
+    def sent(self, url: str) -> None:
+        self._turns.sent(url)
 
     def heard(self, url: str, answer: Answer) -> Failed | None:
         return self._turns.heard_robots(url, answer)

@@ -17,6 +17,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from http.cookiejar import CookieJar
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -85,7 +86,8 @@ def client_of(
 class AiohttpTransport(httpx.AsyncBaseTransport):
     """Sends what httpx asks for over aiohttp's connections.
 
-    A request's extension `target` (bytes) goes out instead of the path that httpx would write.
+    A request's extension `target` (bytes) goes out instead of the path that httpx would write;
+    `on_sent` (a function without arguments) is called when its connection stands and it goes out.
     """
 
     def __init__(self, settings: WireSettings | None = None) -> None:
@@ -105,6 +107,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 data=await request.aread() or None,
                 allow_redirects=False,
                 timeout=self._timeout(request),
+                trace_request_ctx=request.extensions.get("on_sent"),
                 ssl=not self._settings.accepts_any_certificate(_server(request.url)),
             )
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -134,6 +137,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 max_line_size=LONGEST_HEADER,
                 max_field_size=LONGEST_HEADER,
                 max_headers=MOST_HEADERS,
+                trace_configs=[_tracing()],
             )
             session._retry_connection = False
             self._opened = session, connector
@@ -143,6 +147,16 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         asked = request.extensions.get("timeout", {})
         connect_s = asked.get("connect") or self._settings.connect_s
         return aiohttp.ClientTimeout(sock_connect=connect_s, sock_read=asked.get("read"))
+
+
+def _tracing() -> aiohttp.TraceConfig:
+    async def tell_sent(_: object, context: SimpleNamespace, __: object) -> None:
+        if context.trace_request_ctx is not None:
+            context.trace_request_ctx()
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_request_headers_sent.append(tell_sent)
+    return tracing
 
 
 class _Answer(httpx.Response):

@@ -63,6 +63,9 @@ class OpenGate:
     async def admit(self, url: str) -> Outcome | None:
         return None
 
+    def sent(self, url: str) -> None:
+        pass
+
     def heard(self, url: str, answer: Answer) -> Failed | None:
         return None
 

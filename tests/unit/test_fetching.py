@@ -46,6 +46,7 @@ class FakeGate:
     verdicts: dict[str, Failed] = field(default_factory=dict)
     wait_s: float = 0.0
     admitted: list[str] = field(default_factory=list)
+    went_out: list[str] = field(default_factory=list)
     answers: list[tuple[str, Answer]] = field(default_factory=list)
 
     async def admit(self, url: str) -> Outcome | None:
@@ -54,6 +55,9 @@ class FakeGate:
         if stopped is None:
             self.admitted.append(url)
         return stopped
+
+    def sent(self, url: str) -> None:
+        self.went_out.append(url)
 
     def heard(self, url: str, answer: Answer) -> Failed | None:
         self.answers.append((url, answer))

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distributed_downloader.limiter import LATENESS_S, Limiter, capacity, most_requests
+from distributed_downloader.limiter import (
+    LATENESS_S,
+    DoubleLimiter,
+    Limiter,
+    capacity,
+    most_requests,
+)
 
 TINY = 1e-6
 RATES = st.floats(0.01, 500)
@@ -111,3 +117,43 @@ def test_nothing_goes_before_a_block_has_ended_and_an_interval_passed() -> None:
     assert limiter.delay_s(5.0) == pytest.approx(25.1)
     limiter.empty(20.0)
     assert limiter.delay_s(30.0) == pytest.approx(0.1)
+
+
+@given(
+    st.floats(1.0, 20.0),
+    st.integers(1, 4),
+    st.lists(st.floats(0.0, 0.4), min_size=20, max_size=60),
+)
+def test_what_goes_out_late_is_not_followed_on_its_heels(
+    rate: float, burst: int, lateness_s: list[float]
+) -> None:
+    """One after the other leaves late: no window of what left shows more than the bound."""
+    limiter, now = DoubleLimiter(rate, burst, 0.0), 0.0
+    left: list[float] = []
+    for late_s in lateness_s:
+        now += limiter.delay_s(now)
+        limiter.take(now)
+        now += late_s
+        limiter.sent(now)
+        left.append(now)
+    most_in_any_window(left, rate, burst)
+
+
+def test_who_never_says_sent_goes_by_turns() -> None:
+    limiter = DoubleLimiter(10.0, 1, 0.0)
+    times, now = [], 0.0
+    for _ in range(5):
+        now += limiter.delay_s(now)
+        limiter.take(now)
+        times.append(now)
+    assert times == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
+
+
+def test_a_block_and_a_new_rate_hold_for_both() -> None:
+    limiter = DoubleLimiter(10.0, 1, 0.0)
+    limiter.take(0.1)
+    limiter.sent(0.4)
+    limiter.set_rate(1.0, 1, 0.42)
+    assert limiter.delay_s(0.42) == pytest.approx(0.6)  # 0.2 were left, 0.2 came at the old rate
+    limiter.empty(5.0)
+    assert limiter.delay_s(0.42) == pytest.approx(5.58)  # nothing is kept

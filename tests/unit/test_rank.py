@@ -86,6 +86,9 @@ class Gate:
         self.admitted.append(url)
         return self.stops.get(url)
 
+    def sent(self, _url):
+        pass
+
     def heard(self, _url, _answer):
         return self.verdicts.pop(0) if self.verdicts else None
 

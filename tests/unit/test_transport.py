@@ -571,3 +571,21 @@ def test_no_descriptor_is_left_open_after_many_failures() -> None:
             assert len(os.listdir("/proc/self/fd")) <= before + 2  # noqa: PTH208
 
     run(main)
+
+
+def test_the_moment_that_a_request_goes_out_is_told_once_its_connection_stands() -> None:
+    async def main() -> None:
+        async with wire.serve(wire.answers(wire.reply(200))) as server, client_with() as client:
+            told: list[int] = []
+            request = client.build_request("GET", server.url("/a"))
+            request.extensions["on_sent"] = lambda: told.append(len(server.requests))
+            await client.send(request)
+            assert told == [0]
+            assert len(server.requests) == 1
+            dead = client.build_request("GET", "http://127.0.0.1:9/")
+            dead.extensions["on_sent"] = lambda: told.append(-1)
+            with pytest.raises(httpx.ConnectError):
+                await client.send(dead)
+            assert told == [0]
+
+    run(main)
