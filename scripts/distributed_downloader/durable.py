@@ -20,7 +20,7 @@ import polars as pl
 from distributed_downloader.errors import StorageError
 
 ORPHAN_PREFIX = ".tmp-"
-_ERRNO = re.compile(r"(?:errno = |os error )(\d+)")  # where HDF5 and polars hide it
+_ERRNO = re.compile(r"(?:errno = |os error )(\d+)")  # where polars hides it
 
 
 def crash_point(name: str) -> None:
@@ -92,9 +92,8 @@ def _storage_error(path: Path, error: OSError) -> StorageError:
 def _reason(error: OSError) -> str:
     """What the system said, in its own few words."""
     hidden = _ERRNO.search(str(error))
-    return error.strerror or (
-        os.strerror(int(hidden[1])) if hidden else " ".join(str(error).split())
-    )
+    number = error.errno or (int(hidden[1]) if hidden else None)
+    return os.strerror(number) if number else " ".join(str(error).split())
 
 
 def write_text(path: Path, text: str) -> None:

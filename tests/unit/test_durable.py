@@ -18,7 +18,7 @@ HDF5 = (
     ("error", "reason"),
     [
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "No space left on device"),
-        (OSError(HDF5), "No space left on device"),
+        (OSError(errno.ENOSPC, HDF5), "No space left on device"),
         (OSError("Disk quota exceeded (os error 122): /x"), os.strerror(122)),
         (OSError("two\n lines"), "two lines"),
     ],
