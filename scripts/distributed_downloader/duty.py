@@ -6,6 +6,7 @@ its groups goes to disk while it works: a block before it matters, the rest ever
 
 import asyncio
 import gc
+import itertools
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,6 +38,7 @@ from distributed_downloader.whereabouts import is_settled
 log = logging.getLogger(__name__)
 
 KEEP_UP_S = 5.0
+PREPARED_GROUPS = 8  # read from before the wave begins; the rest follow while they are asked
 SWITCH_S = 0.0005  # between threads: 5 ms, Python's own, is what each request would wait for codecs
 
 
@@ -86,6 +88,7 @@ class Worker:
         self._duty = duty
         self._memories = load_memories(settings.paths)
         self._planned = {orders.group: orders for orders in duty.groups}
+        self._queues: dict[str, GroupQueue] = {}
         self._unsaved = asyncio.Event()
         self._is_over = False
         rules = GateRules(
@@ -112,20 +115,28 @@ class Worker:
         """Seconds by server, of those whose robots.txt was read and asks for one."""
         return self._permission.crawl_delays
 
+    async def prepare(self) -> None:
+        """Read the first rows, so that ranks that begin together ask together."""
+        clock = asyncio.get_running_loop().time
+        self._queues = {
+            orders.group: GroupQueue(orders.rows, clock) for orders in self._duty.groups
+        }
+        first = itertools.islice(self._queues.values(), PREPARED_GROUPS)
+        await asyncio.gather(*(queue.fill() for queue in first))
+
     async def run(self) -> Result:
         """Do the duty. An error that a person must read about is brought back, not raised."""
         sys.setswitchinterval(SWITCH_S)
         gc.freeze()  # what is loaded by now stays: no need to look through it again and again
-        clock = asyncio.get_running_loop().time
-        queues = {}
+        if not self._queues:
+            await self.prepare()
         for orders in self._duty.groups:
             self._gate.open(orders.group, orders.servers[0])
-            queues[orders.group] = GroupQueue(orders.rows, clock)
         keeping = asyncio.create_task(self._keep_up())
         keeping.add_done_callback(lambda _: self._rank.stop())
         failure = None
         try:
-            await self._rank.run(queues)
+            await self._rank.run(self._queues)
         except DownloaderError as error:
             log.error("%s", error, extra={"told": True})  # to people: by whom it is brought to
             failure = str(error)

@@ -79,6 +79,12 @@ class GroupQueue:
         heapq.heappush(self._later, (self._clock() + delay_s, next(self._order), attempt))
         self.settle()
 
+    async def fill(self) -> None:
+        """Read the first rows, before anybody asks for them. Raises what reading them raises."""
+        self._read_ahead()
+        if self._reading is not None:
+            await self._reading
+
     async def close(self) -> None:
         """Leave the rest: end reading ahead."""
         if self._reading is not None:

@@ -83,6 +83,7 @@ async def run_wave(settings: Settings, wave: int, world: World, bounds: Bounds) 
         crash_point("wave:after_started")
     async with client_of(settings) as client:
         worker = Worker(settings, duty_of(settings, wave, world, bounds.lock.check), client)
+        await worker.prepare()
         await world.barrier()  # all that takes time is done: they begin together
         result, stopped = await work(settings, worker, world, bounds, wave)
     await world.barrier()

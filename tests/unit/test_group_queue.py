@@ -114,3 +114,30 @@ async def test_tries_that_cost_nothing_are_told_from_the_others(counted, uncount
     for one in counted:
         attempt = attempt.again(counted=one)
     assert attempt.uncounted == uncounted
+
+
+async def test_rows_that_were_read_before_anybody_asks_are_handed_out_once():
+    read = []
+
+    def source():
+        for row in rows(300):
+            read.append(row.uuid)
+            yield row
+
+    queue = make_queue(source())
+    await queue.fill()
+    assert len(read) >= 1
+    seen = []
+    async for attempt in queue.tries():
+        seen.append(attempt.row.uuid)
+        queue.settle()
+    assert seen == read == [str(number) for number in range(300)]
+
+
+async def test_what_cannot_be_read_is_told_when_it_is_filled():
+    def source():
+        raise OSError("gone")
+        yield
+
+    with pytest.raises(OSError, match="gone"):
+        await make_queue(source()).fill()
