@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 UV_VERSION := 0.13.9
 SOURCES := scripts tests hatch_build.py
 
-.PHONY: setup run test lint lock bench clean
+.PHONY: setup run test test-slurm lint lock bench clean
 
 setup: $(READY)
 
@@ -23,6 +23,11 @@ run: setup
 
 test: setup
 	@$(BIN)/python -m pytest
+
+# On a real Slurm of four nodes on this machine: as root; what is missing is installed, see the script.
+test-slurm: setup
+	@sh tests/slurm/install
+	@PATH="$$PATH:/usr/sbin:/sbin" $(BIN)/python -m pytest tests/slurm
 
 lint: setup
 	$(BIN)/ruff check $(SOURCES)

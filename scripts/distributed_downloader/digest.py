@@ -1,6 +1,6 @@
 """The summary as a few lines for a person at a terminal."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TextIO
 
 from rich.console import Console
@@ -54,6 +54,8 @@ def _lines(summary: Summary) -> Iterator[Line]:
     ]
     yield from _listed("Blocked", blocked)
     yield "Time", _time(summary)
+    if max((wave["nodes"] for wave in summary["waves"]), default=0) > 1:
+        yield "Nodes", _nodes(summary["node_hours"])
     requests = sum(group["requests"] for group in summary["groups"])
     refusals = sum(group["refusals"] for group in summary["groups"])
     yield "Requests", f"{count(requests):>9}  refused by servers: {_refused(refusals, requests)}"
@@ -93,6 +95,10 @@ def _time(summary: Summary) -> str:
             f"; keeping to the servers' limits costs at least {duration(summary['lower_bound_s'])}"
         )
     return text
+
+
+def _nodes(hours: Mapping[str, float]) -> str:
+    return f"{hours['used']:>9.3g}  node-hours, {share(hours['idle'], hours['used'])} of them idle"
 
 
 def _refused(refusals: int, requests: int) -> str:

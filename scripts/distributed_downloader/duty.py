@@ -26,6 +26,7 @@ from distributed_downloader.groups import group_of
 from distributed_downloader.ignored import read_ignored
 from distributed_downloader.memories import load_memories, save_memories
 from distributed_downloader.news import Stop
+from distributed_downloader.nodes import this_node
 from distributed_downloader.parts import PartNames
 from distributed_downloader.permission import Permission
 from distributed_downloader.rank import GRACE_S, Effort, OnOutcome, Rank, Tally
@@ -72,6 +73,8 @@ class Result:
     settled: int
     learned: tuple[Mapping[str, Any], ...]  # rows of tables.LEARNED
     failure: str | None  # the sentence of what ended it before its work did
+    node: str = ""  # where it ran
+    worked_s: float = 0.0  # until it had nothing left to do
 
 
 class Worker:
@@ -100,6 +103,7 @@ class Worker:
         self._store = Store(settings, names, duty.allowed)
         self._rank = Rank(settings, duty.effort, self._gate, client, self._store, on_outcome)
         self._rank.tally.total = duty.total_rows
+        self._rank.tally.node = this_node()
 
     @property
     def tally(self) -> Tally:
@@ -128,6 +132,8 @@ class Worker:
         """Do the duty. An error that a person must read about is brought back, not raised."""
         sys.setswitchinterval(SWITCH_S)
         gc.freeze()  # what is loaded by now stays: no need to look through it again and again
+        clock = asyncio.get_running_loop().time
+        began = clock()
         if not self._queues:
             await self.prepare()
         for orders in self._duty.groups:
@@ -146,7 +152,8 @@ class Worker:
             (ended,) = await asyncio.gather(keeping, return_exceptions=True)
         if isinstance(ended, Exception):
             failure = failure or _sentence(ended)
-        return Result(self.tally.settled, tuple(self._learned()), failure)
+        learned, worked_s = tuple(self._learned()), clock() - began
+        return Result(self.tally.settled, learned, failure, self.tally.node, worked_s)
 
     def _group_of(self, server: str) -> str:
         politeness = self._settings.politeness

@@ -64,6 +64,7 @@ class Tally:
     errors: int = 0
     bytes: int = 0
     blocked: tuple[str, ...] = ()
+    node: str = ""  # where it runs
 
 
 def next_try_s(attempt: Try, failed: Failed, effort: Effort, chance: float) -> float | None:

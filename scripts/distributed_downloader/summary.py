@@ -8,6 +8,7 @@ servers, groups       rows by server; limits, peaks, refusals and blocks by grou
 waves, timeline       seconds, ranks, images, requests, bytes; images over time
 left, blocked         rows that are not final; groups that must not be asked now
 lower_bound_s, used_s seconds that politeness alone costs by the first plan, and really used
+node_hours            of finished waves: used, and idle (no rank of the node had anything to do)
 """
 
 import time
@@ -78,6 +79,10 @@ def summarise(
         "lower_bound_s": plan.get("lower_bound_s"),
         "bound_group": plan.get("bound_group"),
         "used_s": sum(wave["seconds"] for wave in waves),
+        "node_hours": {
+            "used": sum(wave["node_hours"] for wave in waves),
+            "idle": sum(wave["idle_node_hours"] for wave in waves),
+        },
     }
 
 

@@ -29,6 +29,7 @@ from distributed_downloader.lock import Lock
 from distributed_downloader.memories import blocks_of, memory_file, sum_up
 from distributed_downloader.mpi import World
 from distributed_downloader.news import News, Stop, progress_of
+from distributed_downloader.nodes import Watch, node_hours
 from distributed_downloader.parts import list_parts
 from distributed_downloader.paths import Batch
 from distributed_downloader.planning import rows_by_batch
@@ -128,13 +129,16 @@ async def _end_together(world: World, news: News, exchanging: asyncio.Task[None]
 async def _exchange(
     settings: Settings, wave: int | None, news: News, bounds: Bounds, world: World
 ) -> None:
-    started = time.time()
+    started, watch = time.time(), Watch()
+    may_be_smaller = wave is not None and world.size > 1 and not settings.num_downloads
     while True:
         news.exchange()
         if world.rank == 0:
             with suppress(LockError):  # a hiccup of the disk; the next look may tell
                 if stop := bounds.reached():
                     news.stop_all(stop)
+            if may_be_smaller and watch.should_end(news.tallies, world.size):
+                news.stop_all(Stop("a smaller wave can go on with the rest", is_in_time=True))
             if news.tallies:
                 progress = progress_of(wave, news.tallies.values(), world.size, started)
                 await asyncio.to_thread(write_progress, settings.paths.checkpoint, progress)
@@ -249,15 +253,21 @@ def _end(
         rules=rules_of_today(settings),
     )
     crash_point("wave:after_left")
+    ended = time.time()
+    worked = ((share.result.node, share.result.worked_s) for share in shares)
+    hours = node_hours(worked, ended - started)
     progress = {
         "wave": wave,
         "ranks": len(shares),
+        "nodes": hours.nodes,
+        "node_hours": hours.used,
+        "idle_node_hours": hours.idle,
         "changed": sum(share.result.settled for share in shares),
         "left": left["left"],
         "blocked": len(left["groups"]),
         "stopped": next((share.stopped for share in shares if share.stopped), None),
         "started": started,
-        "ended": time.time(),
+        "ended": ended,
     }
     write_json(folder / PROGRESS, progress)
     crash_point("wave:after_progress")

@@ -68,7 +68,7 @@ def count(number: float, word: str = "") -> str:
     return f"{text} {word}{'' if number == 1 else 's'}" if word else text
 
 
-def share(part: int, whole: int) -> str:
+def share(part: float, whole: float) -> str:
     """A percentage that says 0% and 100% only when it is."""
     percent = 100 * part / whole if whole else 0.0
     if 0 < percent < 0.1:

@@ -162,3 +162,17 @@ def test_places_are_told(folder):
     print_places(folder.paths, stream)
     assert f"Dataset       {folder.paths.images}\n" in stream.getvalue()
     assert f"Report        {folder.paths.report}\n" in stream.getvalue()
+
+
+def digest_of(folder):
+    stream = io.StringIO()
+    print_summary(verify_dataset(folder.settings()), stream)
+    return stream.getvalue()
+
+
+def test_node_hours_are_told_once_a_wave_had_several_nodes(folder):
+    assert "node-hours" not in digest_of(folder)
+    file = folder.paths.wave(0) / "progress.json"
+    cost = {"nodes": 4, "node_hours": 2.0, "idle_node_hours": 0.5}
+    write_json(file, {**read_json(file), **cost})
+    assert "2  node-hours, 25.0% of them idle" in digest_of(folder)
