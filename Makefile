@@ -44,7 +44,7 @@ lock:
 		--generate-hashes --no-emit-index-url --no-header --no-annotate -q -o requirements.lock
 
 bench: setup
-	@set -e; for benchmark in tests/benchmarks/*.py; do echo "== $$benchmark"; $(BIN)/python $$benchmark; done
+	@set -e; for benchmark in tests/benchmarks/bench_*.py tests/benchmarks/simulate_rates.py; do echo "== $$benchmark"; $(BIN)/python $$benchmark; done
 
 clean:
 	rm -rf $(VENV) build dist demo out .pytest_cache .mypy_cache .ruff_cache .hypothesis
