@@ -52,6 +52,9 @@ def variables(stage, threads=1):
     return shlex.join(f"{name}={value}" for name, value in wanted.items())
 
 
+# Of a rank: under 600 MB, and what its codec threads hold; the first node also has what starts them.
+RANK_MB = 900 + 100 * SETTINGS.cpu_per_worker
+
 # A list that is cut in a second is no job for a cluster.
 SMALL_BYTES = 10_000_000
 IS_SMALL = (
@@ -88,11 +91,10 @@ def planned_nodes(wildcards, input):
     return planned(input)["nodes"]
 
 
-def planned_memory_mb(wildcards, input):
-    """Memory of each node: for its ranks with their threads, and for what starts them."""
+def planned_spread(wildcards, input):
+    """The same share of ranks for every node: Slurm would fill the first ones."""
     plan = planned(input)
-    ranks = -(-plan["ranks"] // plan["nodes"])
-    return 500 + ranks * (600 + 100 * SETTINGS.cpu_per_worker)
+    return f"--ntasks-per-node={-(-plan['ranks'] // plan['nodes'])}"
 
 
 def runtime_min(wildcards, resources):

@@ -22,7 +22,8 @@ checkpoint download_images:
         tasks=planned_tasks,
         nodes=planned_nodes,
         cpus_per_task=SETTINGS.cpu_per_worker,
-        mem_mb=planned_memory_mb,
+        mem_mb_per_cpu=-(-RANK_MB // SETTINGS.cpu_per_worker),
+        slurm_extra=planned_spread,
     params:
         variables=variables("download"),
         python=PYTHON,
@@ -32,8 +33,9 @@ checkpoint download_images:
     message:
         "Wave {wildcards.wave}: downloading with {resources.tasks} ranks"
     shell:
-        "exec env {params.variables} {resources.mpi} -n {resources.tasks} {params.python} -m mpi4py"
-        " {params.script} --config {params.config:q} --log {log:q} --wave {wildcards.wave}"
+        "exec env {params.variables} SRUN_CPUS_PER_TASK={resources.cpus_per_task}"
+        " {resources.mpi} -n {resources.tasks} {params.python} -m mpi4py {params.script}"
+        " --config {params.config:q} --log {log:q} --wave {wildcards.wave}"
         " --ranks {resources.tasks} --runtime-min {params.runtime_min}"
 
 

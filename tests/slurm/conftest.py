@@ -8,12 +8,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import psutil
 import pytest
 import yaml
 
@@ -26,7 +27,7 @@ SCRIPT = Path(__file__).with_name("cluster")
 PROGRAMS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd", "sbatch", "srun", "sacct")
 START_S = 120
 TIMEOUT_S = 420
-LAUNCHER = "srun --mpi=pmi2"
+LAUNCHER = "srun --mpi=pmi2 --kill-on-bad-exit=1"
 # Real clusters are asked every 10 s and slower: profiles/slurm. A test has no time for that.
 IN_A_HURRY = ("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10")
 
@@ -150,15 +151,17 @@ class SlurmWorkflow(Workflow):
     """The command of a user on a login node: literally `--profile slurm`."""
 
     runtime_min: int = 0  # of a wave; 0 = as the profile says
+    launcher: str = LAUNCHER
     started: "list[subprocess.Popen[str]]" = field(default_factory=list)
 
     def command(self, *words: str) -> list[str]:
         config = self.folder / "config.yaml"
         config.write_text(yaml.safe_dump(self.config))
         snakemake = [sys.executable, "-m", "snakemake", "--profile", "slurm", *IN_A_HURRY]
-        if self.runtime_min:  # these replace all that the profile sets
-            wave = (f"mpi={LAUNCHER}", f"runtime={self.runtime_min}")
+        if self.runtime_min or self.launcher != LAUNCHER:  # replaces all that the profile sets
+            wave = (f"mpi={self.launcher}", f"runtime={self.runtime_min or 10}")
             snakemake += ["--set-resources", *(f"download_images:{one}" for one in wave)]
+        snakemake += ["--slurm-logdir", str(self.folder / "slurm-logs")]
         return [*snakemake, *words, "--configfile", str(config)]
 
     def start(self, *words: str, **variables: str) -> "subprocess.Popen[str]":
@@ -177,7 +180,9 @@ class SlurmWorkflow(Workflow):
         """End what a failed test left at work."""
         for process in self.started:
             process.kill()
-            process.communicate()
+            process.wait()
+            if process.stdout:
+                process.stdout.close()
 
 
 @dataclass
@@ -200,6 +205,21 @@ class Site:
             assert time.monotonic() < end, f"{number} requests did not happen"
             time.sleep(0.2)
         return self.cluster.waves()[-1]
+
+    def ranks(self) -> list[psutil.Process]:
+        """The ranks at work for this workflow."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                words = " ".join(process.cmdline())
+                is_rank = "-m mpi4py" in words and process.name().startswith("python")
+                if is_rank and str(self.workflow.folder) in words:
+                    found.append(process)
+        return found
+
+    def job_logs(self) -> list[Path]:
+        """What jobs that failed have said."""
+        return sorted((self.workflow.folder / "slurm-logs").rglob("*.log"))
 
     def asked_again(self) -> int:
         """How many requests were for an image that had been asked for before."""

@@ -4,6 +4,7 @@ import json
 import re
 from itertools import pairwise
 
+import psutil
 import pytest
 
 from distributed_downloader.fleet.judge import exceeds, times_by
@@ -81,6 +82,32 @@ def test_a_cancelled_wave_stores_what_it_has_and_is_submitted_again(new_site):
     states = [wave.state for wave in site.cluster.waves()]
     assert states[0] == "CANCELLED"
     assert states[-1] == "COMPLETED"
+
+
+def test_a_rank_that_is_killed_ends_the_others_and_the_wave_goes_on(new_site):
+    site = new_site(*hosts(10, 150), rate=10, nodes=2)
+    process = site.workflow.start()
+    site.wait_for_requests(400, process)
+    ranks = site.ranks()
+    assert len(ranks) == 2
+    ranks[1].kill()
+    _, alive = psutil.wait_procs(ranks, timeout=20)
+    assert not alive
+    done = site.workflow.end_of(process)
+
+    assert done.returncode == 0, done.stdout
+    assert_all_is_there(site, 1500)
+
+
+def test_a_launcher_that_does_not_match_is_told_and_asks_for_nothing(new_site):
+    site = new_site(*hosts(4, 100), rate=50, nodes=4)
+    site.workflow.launcher = "srun --mpi=none"
+    done = site.workflow.run("--retries", "0")
+
+    assert done.returncode != 0
+    assert len(site.images_asked()) == 0
+    logs = "".join(file.read_text() for file in site.job_logs())
+    assert "4 ranks were asked for, but this one sees 1" in logs
 
 
 def test_a_node_that_dies_costs_its_unflushed_seconds_and_the_wave_goes_on(new_site):
