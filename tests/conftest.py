@@ -1,3 +1,4 @@
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -10,6 +11,9 @@ from distributed_downloader.fleet.running import Fleet, running_fleet
 # A busy machine must not fail a property: how long an example takes says nothing about it.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+# A shell's `&` has its children ignore SIGINT, and so would all that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 StartFleet = Callable[..., Fleet]
 

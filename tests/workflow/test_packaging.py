@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from distributed_downloader.fleet.plan import HostPlan
+
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = (ROOT / "requirements.lock").read_text()
@@ -32,6 +34,7 @@ print(json.dumps([house.__file__, str(house.house()), settings.batch_size]))
 def run(*command: str | Path, cwd: Path) -> str:
     """Standard output; outside of the checkout and of its variables."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    clean["PATH"] = f"{sysconfig.get_path('scripts')}{os.pathsep}{clean['PATH']}"  # the launcher's
     done = subprocess.run(command, cwd=cwd, env=clean, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -64,6 +67,18 @@ def test_wheel_finds_its_house_in_another_environment_and_folder(elsewhere, tmp_
     assert house == str(Path(source).parent / "house")
     assert [file for file in HOUSE if not (Path(house) / file).is_file()] == []
     assert batch_size == 10_000
+
+
+def test_wheel_downloads_in_any_folder(elsewhere, start_fleet, new_workflow, tmp_path):
+    fleet = start_fleet(
+        HostPlan(name="a.wheel.test", address="127.0.13.1", images=4, photos="tiny")
+    )
+    workflow = new_workflow(fleet, fleet.urls())
+    (tmp_path / "my.yaml").write_text(yaml.safe_dump(workflow.config))
+    (tmp_path / "mine").mkdir()
+    main = "from distributed_downloader import download_images; download_images('../my.yaml')"
+    run(elsewhere, "-c", main, cwd=tmp_path / "mine")
+    assert workflow.states() == {"ok": 4}
 
 
 def test_wheel_has_the_library_once_and_nothing_of_the_machine(built):
