@@ -34,7 +34,8 @@ print(json.dumps([house.__file__, str(house.house()), settings.batch_size]))
 def run(*command: str | Path, cwd: Path) -> str:
     """Standard output; outside of the checkout and of its variables."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-    clean["PATH"] = f"{sysconfig.get_path('scripts')}{os.pathsep}{clean['PATH']}"  # the launcher's
+    clean["PATH"] = f"{sysconfig.get_path('scripts')}{os.pathsep}{clean['PATH']}"  # MPI's launcher
+    clean["MPI4PY_LIBMPI"] = str(Path(sys.prefix) / "lib" / "libmpi.so.12")  # and its library
     done = subprocess.run(command, cwd=cwd, env=clean, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
