@@ -6,7 +6,7 @@ import polars as pl
 from distributed_downloader.fleet.plan import HostPlan
 
 ALLOWED = {"images.slow.test": 8, "images.middle.test": 11, "images.fast.test": 14}
-SECONDS = 16  # what each would take at what it allows
+SECONDS = 12  # what each would take at what it allows
 
 
 def test_refusals_teach_and_nothing_is_lost(start_fleet, new_workflow):
