@@ -43,4 +43,4 @@ def test_refusals_teach_and_nothing_is_lost(start_fleet, new_workflow):
     learned = pl.read_parquet(workflow.paths.wave(0) / "learned.parquet")
     rates = dict(learned.select("group", "rate").iter_rows())
     for name, allowed in ALLOWED.items():
-        assert 0.5 * allowed <= rates[name.removeprefix("images.")] <= 1.1 * allowed, name
+        assert 0.5 * allowed <= rates[name.removeprefix("images.")] <= 1.5 * allowed, name
