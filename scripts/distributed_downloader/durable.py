@@ -4,6 +4,7 @@ Everything is written beside its final name (`.tmp-*`), fsynced, renamed, and th
 A leftover `.tmp-*` is an orphan: whoever owns the folder removes it at the next start.
 """
 
+import errno
 import json
 import os
 import re
@@ -20,7 +21,8 @@ import polars as pl
 from distributed_downloader.errors import StorageError
 
 ORPHAN_PREFIX = ".tmp-"
-_ERRNO = re.compile(r"(?:errno = |os error )(\d+)")  # where polars hides it
+_ERRNO = re.compile(r"(?:os error |\[Errno )(\d+)")  # in what polars says
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
 
 
 def crash_point(name: str) -> None:
@@ -55,8 +57,9 @@ def whole_file(path: Path) -> Iterator[Path]:
         fsync_path(beside)
         beside.replace(path)
         fsync_path(path.parent)
-    except OSError as error:
-        raise _storage_error(path, error) from error
+    except (OSError, pl.exceptions.PolarsError) as error:
+        _complain(path, error)
+        raise
     finally:
         beside.unlink(missing_ok=True)
 
@@ -76,24 +79,36 @@ def whole_folder(path: Path) -> Iterator[Path]:
         fsync_path(beside)
         beside.rename(path)
         fsync_path(path.parent)
-    except OSError as error:
-        raise _storage_error(path, error) from error
+    except (OSError, pl.exceptions.PolarsError) as error:
+        _complain(path, error)
+        raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _storage_error(path: Path, error: OSError) -> StorageError:
+def storage_error(path: Path, error: Exception) -> StorageError | None:
+    """The sentence, if it is the file system that this error comes from."""
+    hidden = _ERRNO.search(str(error))
+    number = error.errno if isinstance(error, OSError) else None
+    number = number or (int(hidden[1]) if hidden else None)
+    if not isinstance(error, OSError) and number not in _DISK:
+        return None
+    reason = os.strerror(number) if number else " ".join(str(error).split())
     return StorageError(
-        f"Cannot write {path}: {_reason(error)}. "
+        f"Cannot write {path}: {reason}. "
         "Make room (or mend the file system) and run the same command again: nothing is lost."
     )
 
 
-def _reason(error: OSError) -> str:
-    """What the system said, in its own few words."""
-    hidden = _ERRNO.search(str(error))
-    number = error.errno or (int(hidden[1]) if hidden else None)
-    return os.strerror(number) if number else " ".join(str(error).split())
+def _complain(path: Path, error: Exception) -> None:
+    told = storage_error(path, error)
+    if told is not None:
+        raise told from error
+
+
+def is_disk_error(error: OSError) -> bool:
+    """Whether the disk is full, over its quota, read-only or broken."""
+    return error.errno in _DISK
 
 
 def write_text(path: Path, text: str) -> None:

@@ -11,7 +11,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+from distributed_downloader.durable import is_disk_error, storage_error
 from distributed_downloader.errors import ConfigError, DownloaderError
 
 OURS = ("distributed_downloader", "__main__")
@@ -31,6 +33,18 @@ class _OneLine(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's own name)
         record.message = one_line(record.message)
         return super().formatMessage(record)
+
+
+class _LogFile(logging.FileHandler):
+    """A line that the disk does not take is left out: the work itself says what is wrong."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's own name)
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        with suppress(OSError):  # what was not written yet
+            super().close()
 
 
 def one_line(text: str) -> str:
@@ -71,7 +85,7 @@ def _add(handler: logging.Handler) -> None:
 def _file_handler(log: Path, stage: str, rank: int) -> logging.Handler:
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(log, mode="a", encoding="utf-8", errors="backslashreplace")
+        handler = _LogFile(log, mode="a", encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise ConfigError(
             f"Cannot write the log {log}: {error.strerror or error}. "
@@ -96,8 +110,10 @@ def reporting_errors() -> Iterator[None]:
 
     1. DownloaderError: `error: <sentence>` on stderr and in the log, exit 1;
     2. Ctrl-C: exit 130; the reader of our output went away: exit 141; both without a traceback;
-    3. anything else is a fault of ours: its traceback in the log and on stderr, exit 1.
+    3. a disk that is full, or broken: as 1;
+    4. anything else is a fault of ours: its traceback in the log and on stderr, exit 1.
     """
+    theirs, sys.unraisablehook = sys.unraisablehook, _record_unraisable
     try:
         yield
     except DownloaderError as error:
@@ -110,9 +126,17 @@ def reporting_errors() -> Iterator[None]:
         _record(logging.INFO, "the reader of the output went away")
         _silence_stdout()
         raise SystemExit(PIPE_CLOSED) from None
+    except OSError as error:
+        if not is_disk_error(error):
+            _record(logging.ERROR, "a fault of this program", with_traceback=True)
+            raise
+        _tell(str(storage_error(Path(error.filename or "to the disk"), error)))
+        raise SystemExit(1) from None
     except Exception:
         _record(logging.ERROR, "a fault of this program", with_traceback=True)
         raise
+    finally:
+        sys.unraisablehook = theirs
 
 
 def tell(sentence: str) -> None:
@@ -132,6 +156,11 @@ def _record(level: int, text: str, *, with_traceback: bool = False) -> None:
     """To the log only: stderr is told otherwise (without handlers, logging would tell it too)."""
     if logging.getLogger().hasHandlers():
         _log.log(level, "%s", text, exc_info=with_traceback, extra={"told": True})
+
+
+def _record_unraisable(fault: Any) -> None:
+    """What went wrong where nobody could be told, as when HDF5 lets go of a file."""
+    _record(logging.WARNING, f"{fault.err_msg or 'ignored'}: {fault.exc_value!r}")
 
 
 def _silence_stdout() -> None:

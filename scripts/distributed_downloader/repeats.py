@@ -6,6 +6,7 @@ whoever has the rows.
 """
 
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -40,7 +41,9 @@ class Repeats:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._close()
+        for file in self._open:
+            with suppress(OSError):  # a full disk: what is buffered is of no use any more
+                file.close()
         self._folder.cleanup()
 
     def add(self, uuids: pl.Series) -> None:

@@ -21,6 +21,8 @@ HDF5 = (
         (OSError(errno.ENOSPC, HDF5), "No space left on device"),
         (OSError("Disk quota exceeded (os error 122): /x"), os.strerror(122)),
         (OSError("two\n lines"), "two lines"),
+        (pl.exceptions.ComputeError("parquet: No space (os error 28)"), "No space left on device"),
+        (pl.exceptions.ComputeError("OSError: [Errno 28] No space"), "No space left on device"),
     ],
 )
 @pytest.mark.parametrize("whole", [whole_file, whole_folder])
@@ -41,3 +43,11 @@ def test_a_table_that_does_not_fit_leaves_what_was_there(tmp_path):
         write_parquet(path, failing)
     assert pl.read_parquet(path)["a"].to_list() == [1]
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("whole", [whole_file, whole_folder])
+def test_what_is_not_the_disks_fault_is_raised_as_it_is(tmp_path, whole):
+    fault = pl.exceptions.ComputeError("no such column (os error 2)")
+    with pytest.raises(pl.exceptions.ComputeError) as told, whole(tmp_path / "name"):
+        raise fault
+    assert told.value is fault

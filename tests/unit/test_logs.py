@@ -1,3 +1,4 @@
+import errno
 import logging
 import os
 import re
@@ -180,3 +181,31 @@ def test_a_script_ends_with_the_code_and_the_words(body, code, err):
         os.close(writer)
     assert done.returncode == code
     assert re.fullmatch(err, done.stderr)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_disk_that_takes_nothing_is_a_sentence_and_not_a_fault_of_ours(capsys, number):
+    with pytest.raises(SystemExit) as caught, reporting_errors():
+        raise OSError(number, os.strerror(number), "/out/x")
+    assert caught.value.code == 1
+    assert capsys.readouterr().err.startswith(f"error: Cannot write /out/x: {os.strerror(number)}.")
+
+
+def test_an_error_that_could_not_be_raised_goes_to_the_log_alone(tmp_path, capsys):
+    class Ghost:
+        def __del__(self):
+            raise RuntimeError("cannot let go")
+
+    log = tmp_path / "stage.log"
+    start_logging(log, "INFO", stage="test")
+    with reporting_errors():
+        ghost = Ghost()
+        del ghost
+    assert "cannot let go" in log.read_text()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_log_that_the_disk_does_not_take_is_silent(capsys):
+    start_logging(Path("/dev/full"), "INFO", stage="test")
+    logging.getLogger("distributed_downloader").info("a line")
+    assert capsys.readouterr().err == ""
