@@ -132,7 +132,7 @@ class OutputPaths:
     @property
     def address_book(self) -> Path:
         """Host -> address, for `politeness.group_by: address`."""
-        return self.schedules / "addresses.json"
+        return self.root / "addresses.json"
 
     @property
     def run_lock(self) -> Path:

@@ -10,6 +10,7 @@ from distributed_downloader.schema import with_defaults
 
 OWN_NAMES = frozenset(
     {
+        "addresses.json",
         "configs",
         "left.json",
         "ledger.parquet",

@@ -168,3 +168,32 @@ def test_the_plan_says_what_rules_cost_which_key_changes_it_and_who_rests(tmp_pa
     assert (cost["server"], cost["rows"], cost["setting"]) == ("a.org", 5, "politeness.robots")
     assert "a.org: about 5 of 10 rows, robots.txt says no to 1 of 2 samples" in told.getvalue()
     assert re.search(r"b\.org rests until 20\d\d-.* UTC: 10 rows wait", told.getvalue())
+
+
+def test_a_table_of_groups_makes_one_group_of_the_plan(tmp_path):
+    table = tmp_path / "groups.csv"
+    table.write_text("host,group\na.org,museum\nb.org,museum\n")
+    politeness = {
+        "group_by": "table",
+        "group_table": str(table),
+        "servers": {"b.org": {"rate_limit": 0.5}, "museum": {"connections": 2}},
+    }
+    settings = make_settings(tmp_path, politeness=politeness)
+    partition(settings.paths, {A: urls("a.org", 2), B: urls("b.org", 3)})
+    profile(settings.paths)
+    ((group,),) = plan_next_wave(settings).ranks
+    assert (group.group, group.rows, group.rate_limit) == ("museum", 5, 0.5)
+
+
+def test_servers_at_one_address_are_looked_up_for_the_plan(tmp_path):
+    settings = make_settings(
+        tmp_path,
+        politeness={"group_by": "address"},
+        hosts={"a.org": "127.0.0.9", "cdn.net": "127.0.0.9", "b.org": "127.0.0.8"},
+    )
+    rows = urls("a.org", 2)
+    partition(settings.paths, {A: rows, B: urls("b.org", 3)})
+    profile(settings.paths)
+    store(settings.paths, A, {rows[0]: elsewhere("http://cdn.net/1")})
+    groups = groups_of(plan_next_wave(settings))
+    assert {name: group.rows for name, group in groups.items()} == {"127.0.0.9": 2, "127.0.0.8": 3}

@@ -44,6 +44,18 @@ CASES = {
         ),
         {**OWN, "downloader_parameters": {"image_size": "large", "workers_per_node": 0}},
     ),
+    "politeness that contradicts itself": Case(
+        (
+            "politeness.servers gives servers of one group hours that never meet (1:00-3:00 and "
+            "5:00-7:00): let them overlap.",
+        ),
+        {
+            "politeness": {
+                **OWN["politeness"],
+                "servers": {"a.x.org": {"hours": "1-3"}, "b.x.org": {"hours": "5-7"}},
+            }
+        },
+    ),
     "initializer_type": Case(
         (f'initializer_type is "birds": allowed is one of {INITIALIZERS}.',),
         {**OWN, "initializer_type": "birds"},

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 
+import polars as pl
 import psutil
 
 from distributed_downloader.fleet.judge import exceeds, times_by
@@ -78,5 +79,7 @@ def test_no_window_shows_more_than_the_rate_whatever_happens(start_fleet, new_wo
     workflow.finish()
 
     assert workflow.states() == {"ok": 3 * 24 + 5 * 10}
+    robots = fleet.accesses().filter(pl.col("path") == "/robots.txt")
+    assert robots["host"].is_unique().all()  # one for all ranks, waves and runs
     for host, times in times_by(fleet.accesses()).items():
         assert not exceeds(times, RATE, BURST, windows=WINDOWS_S), host
