@@ -127,6 +127,10 @@ class GroupPace:
         state = self._servers.get(server, breaker.ALIVE)
         return max(0.0, state.open_until - self._now())
 
+    def why_down(self, server: str) -> str:
+        """What this server failed with, the last time."""
+        return self._servers.get(server, breaker.ALIVE).cause
+
     def keep_apart(self, delay_s: float | None) -> None:
         """Obey a Crawl-delay (seconds) from now on."""
         self._go_by(self._budget.with_crawl_delay(delay_s))

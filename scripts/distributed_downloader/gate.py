@@ -91,10 +91,9 @@ class Gate:
         """Why a server is not even asked: it proved dead just now, and its rows wait."""
         server = server_of(url)
         pace = self.paces.get(self._rules.group_of(server))
-        down_s = pace.down_for_s(server) if pace is not None else 0.0
-        if down_s <= 0:
+        if pace is None or pace.down_for_s(server) <= 0:
             return None
-        message = f"not asked: {server} failed too often in a row"
+        message = f"not asked: {server} failed too often in a row ({pace.why_down(server)})"
         return Failed(
             ErrorClass.SERVER_DOWN, NETWORK_CODE, message, retryable=True, is_over_for_now=True
         )

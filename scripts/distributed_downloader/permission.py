@@ -6,6 +6,7 @@ leaves it to us after five hops; we never ask a group that is not ours).
 """
 
 import logging
+from functools import lru_cache
 from typing import Protocol
 
 import httpx
@@ -86,10 +87,10 @@ class Permission:
     """What the owners of a rank's servers have said."""
 
     def __init__(self, settings: Settings, client: httpx.AsyncClient) -> None:
-        self._settings = settings
         self._client = client
         self._agent = product_token(settings.header.get("User-Agent", ""))
         self._cache = RobotsCache(settings.paths.robots, self._agent)
+        self._rules_of = lru_cache(maxsize=10_000)(lambda server: rules_of(server, settings))
         self._failures: dict[str, Failed] = {}  # by authority: why there is no robots.txt
         self._limits = FetchLimits(
             total_s=min(settings.timeouts.total_s, ROBOTS_TOTAL_S),
@@ -102,7 +103,7 @@ class Permission:
     async def refusal(self, url: str, turns: Turns) -> Failed | None:
         """Why the URL must not be asked for, or not now; None if it may."""
         server = server_of(url)
-        mode = rules_of(server, self._settings).robots
+        mode = self._rules_of(server).robots
         if mode == "ignore":
             return None
         authority = authority_of(url)
@@ -121,7 +122,7 @@ class Permission:
 
     def opt_out(self, url: str, answer: Answer) -> Failed | None:
         """Why an image that was brought is not for us, by its answer's own headers."""
-        counted = rules_of(server_of(url), self._settings).opt_out_headers
+        counted = self._rules_of(server_of(url)).opt_out_headers
         found = opted_out(answer.headers, counted, self._agent)
         if found is None or answer.status != httpx.codes.OK:
             return None
