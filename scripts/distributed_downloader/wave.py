@@ -46,7 +46,7 @@ from distributed_downloader.worklist import count_left, read_rows, rows_left
 
 log = logging.getLogger(__name__)
 
-PATIENCE_S = 30.0  # how long a wave with nothing else to do waits for a blocked group
+PATIENCE_S = 30.0  # most that a wave with nothing else to do waits for a blocked group
 EXCHANGE_S = 1.0
 
 Rows = Mapping[Batch, int]  # of each batch, in partitions.parquet
@@ -160,7 +160,7 @@ def duty_of(settings: Settings, wave: int, world: World, allowed: Callable[[], N
         ownership=Ownership(world.rank, world.size, owners),
         groups=groups,
         total_rows=int(mine["rows"].sum()),
-        effort=Effort(settings.retries_per_row, PATIENCE_S),
+        effort=Effort(settings.retries_per_row, min(PATIENCE_S, settings.politeness.wait_s)),
         memory_file=memory_file(paths.wave(wave), world.rank),
         allowed=allowed,
     )
