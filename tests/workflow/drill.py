@@ -126,11 +126,15 @@ class Drill:
     def is_accounted_for(self) -> bool:
         return sum(self.workflow.states().values()) == len(self.fleet.urls())
 
-    def assert_whole(self) -> None:
-        """Every image there, once; nothing asked for twice but what a kill may cost; politely."""
+    def assert_stored(self) -> None:
+        """Every image is there, once."""
         assert self.workflow.states() == {"ok": len(self.fleet.urls())}
         with Dataset(self.paths.root) as dataset:
             assert dataset.table().collect()["uuid"].n_unique() == len(self.fleet.urls())
+
+    def assert_whole(self) -> None:
+        """Stored; nothing asked for twice but what a kill may cost; politely."""
+        self.assert_stored()
         for url, times in self.asked_again():
             for earlier in times[:-1]:
                 costs = [killed - earlier for killed, loses in self.ends if loses]

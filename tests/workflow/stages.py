@@ -30,7 +30,9 @@ IMPORTED_ONCE = [
 
 
 class Stages:
-    """Plays stages: partition, profile, wave (the next one), waves (while one is due), verify."""
+    """Plays stages: partition, profile, schedule, download, verify; wave and waves are short for
+    the next schedule and download, and for those that are due.
+    """
 
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")
@@ -76,6 +78,10 @@ def _command_lines(stage: str, settings: Any) -> Any:
             yield ["profile_servers.py"]
         case "verify":
             yield ["verify_dataset.py"]
+        case "schedule":
+            yield _schedule(wave, first)
+        case "download":
+            yield _download(wave)
         case "wave":
             yield from _wave(wave, first)
         case "waves":
@@ -85,5 +91,13 @@ def _command_lines(stage: str, settings: Any) -> Any:
 
 
 def _wave(wave: int, first: int) -> Any:
-    yield ["schedule_wave.py", "--wave", str(wave), "--first", str(first)]
-    yield ["download_images.py", "--wave", str(wave), "--ranks", "1"]
+    yield _schedule(wave, first)
+    yield _download(wave)
+
+
+def _schedule(wave: int, first: int) -> list[str]:
+    return ["schedule_wave.py", "--wave", str(wave), "--first", str(first)]
+
+
+def _download(wave: int) -> list[str]:
+    return ["download_images.py", "--wave", str(wave), "--ranks", "1"]

@@ -11,14 +11,14 @@ from distributed_downloader.fleet.judge import exceeds, times_by
 from distributed_downloader.fleet.plan import HostPlan
 from tests.workflow.drill import Run, wait_for
 
-WORKS_S = 4.0  # each run is let work so long before it is killed
+WORKS_S = 3.5  # each run is let work so long before it is killed
 
 HOSTS = tuple(
-    HostPlan(name=f"{name}.test", address=f"127.0.31.{number}", images=180, photos="tiny")
+    HostPlan(name=f"{name}.test", address=f"127.0.31.{number}", images=150, photos="tiny")
     for number, name in enumerate(("a.one", "b.two"), 1)
 )
 FEW = tuple(
-    HostPlan(name=f"{name}.test", address=f"127.0.32.{number}", images=80, photos="tiny")
+    HostPlan(name=f"{name}.test", address=f"127.0.32.{number}", images=60, photos="tiny")
     for number, name in enumerate(("a.one", "b.two"), 1)
 )
 
