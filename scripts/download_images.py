@@ -7,7 +7,7 @@ from pathlib import Path
 from distributed_downloader.config import load_settings
 from distributed_downloader.deadline import Deadline, deadline_of
 from distributed_downloader.logs import reporting_errors, start_logging
-from distributed_downloader.mpi import open_world
+from distributed_downloader.mpi import leave_in_time, open_world
 from distributed_downloader.wave import Bounds, run_wave
 from distributed_downloader.writers import writing_together
 
@@ -33,6 +33,7 @@ def main() -> None:
         start_logging(log, settings.logger_level, stage=f"wave {args.wave}", rank=world.rank)
         with writing_together(settings.paths, world, f"wave {args.wave}") as lock:
             asyncio.run(run_wave(settings, args.wave, world, Bounds(lock, deadline)))
+        leave_in_time()
 
 
 if __name__ == "__main__":

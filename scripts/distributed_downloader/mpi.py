@@ -4,12 +4,14 @@ A blocking MPI wait burns a core, so everything here is asked without waiting an
 """
 
 import asyncio
+import signal
 from collections.abc import Iterator
 from typing import Any, Protocol
 
 from distributed_downloader.errors import LauncherError
 
 POLL_S = 0.05
+LEAVE_S = 60  # what MPI's own end may take
 _NEWS = 7  # the tag of messages between ranks
 
 
@@ -90,8 +92,8 @@ class MpiWorld:
         self._sent[rank] += 1
 
     def heard(self) -> Iterator[Any]:
-        """Receive what is already here."""
-        while self._comm.iprobe(tag=_NEWS):
+        """Receive what is already here: the first look may only let it in, the second sees it."""
+        while self._comm.iprobe(tag=_NEWS) or self._comm.iprobe(tag=_NEWS):
             self._received += 1
             yield self._comm.recv(tag=_NEWS)
 
@@ -106,12 +108,17 @@ class MpiWorld:
 
         For all ranks together, when none tells anything any more.
         """
-        await self.barrier()
+        together = self._comm.Ibarrier()
+        while not together.Test():  # the barrier's own message waits behind those
+            await self._take_in()
         expected = sum(self._comm.alltoall(self._sent))
         while self._received < expected or not all(request.Test() for request in self._sending):
-            for _ in self.heard():
-                pass
-            await asyncio.sleep(POLL_S)
+            await self._take_in()
+
+    async def _take_in(self) -> None:
+        for _ in self.heard():
+            pass
+        await asyncio.sleep(POLL_S)
 
     def share(self, value: Any) -> Any:
         """MPI's own broadcast."""
@@ -138,3 +145,13 @@ def open_world(ranks: int) -> World:
             "profile to the launcher of that library (mpich: mpiexec, or srun --mpi=pmi2)."
         )
     return world
+
+
+def leave_in_time(seconds: int = LEAVE_S) -> None:
+    """Have this process end, as a failure, if MPI_Finalize never comes back.
+
+    Call it last: all is stored, and no rank waits for another. Seen once: a rank that waited there
+    for ever, for a launcher that had nothing more to say. The same command then goes on.
+    """
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(seconds)

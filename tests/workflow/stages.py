@@ -7,6 +7,7 @@ A fork server imports the library once; each play is a fork of it that runs real
 import multiprocessing
 import os
 import runpy
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -67,6 +68,7 @@ def _play(given: dict[str, Any], stages: Sequence[str], crash_at: str) -> None:
                 log = settings.paths.logs / stage / "rank-0.log"
                 sys.argv = [script, "--config", str(config), "--log", str(log), *rest]
                 runpy.run_path(str(SCRIPTS / script), run_name="__main__")
+                signal.alarm(0)  # a rank would have left by now (mpi.leave_in_time)
 
 
 def _command_lines(stage: str, settings: Any) -> Any:
