@@ -1,7 +1,8 @@
 """When another wave is due: what the workflow's loop asks of the live state.
 
 1. Work that is left when a run starts earns a wave. If a person has changed meanwhile what is left
-   (the ignored table, `retries.waves`), it has to be counted anew: that takes a wave, too.
+   (the ignored table, `retries.waves`), it has to be counted anew: that takes a wave, too. So
+   does a wave that was cut: what it stored waits to be consolidated.
 2. A wave that left rows behind earns another one, until `num_downloads` waves have run.
 3. A wave that changed nothing earns none: another would change nothing either, unless a server
    rests meanwhile.
@@ -50,11 +51,16 @@ def next_wave_is_due(
     left = read_json(paths.left)
     if left is None or (wave == first and left.get("rules") != rules_of_today(settings)):
         return wave == first  # nothing is known of what is left
-    if left["left"] == 0 or (settings.num_downloads and wave - first >= settings.num_downloads):
+    is_more = left["left"] > 0 or (wave == first and _was_cut(paths, wave - 1))
+    if not is_more or (settings.num_downloads and wave - first >= settings.num_downloads):
         return False
     if wave > first and _changed_nothing(_progress(paths, wave - 1)):
         return False
     return bool(left["free_at"] - now() <= settings.politeness.wait_s)
+
+
+def _was_cut(paths: OutputPaths, wave: int) -> bool:
+    return (paths.wave(wave) / STARTED).exists() and _progress(paths, wave) is None
 
 
 def _changed_nothing(progress: Any) -> bool:

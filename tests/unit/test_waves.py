@@ -74,6 +74,20 @@ def test_a_run_begins_after_every_wave_that_was_started_also_one_that_was_killed
     assert first_wave(paths) == 11
 
 
+@pytest.mark.parametrize("is_done", [True, False])
+def test_a_wave_that_was_cut_is_followed_by_one_that_consolidates_what_it_stored(tmp_path, is_done):
+    """Verify, which runs after an error too, may have counted that no row is left."""
+    settings = make_settings(tmp_path)
+    write_json(settings.paths.left, {**NONE, "rules": rules_of_today(settings)})
+    write_json(settings.paths.wave(3) / STARTED, {})
+    if is_done:
+        write_json(settings.paths.wave(3) / PROGRESS, CHANGED)
+    first = first_wave(settings.paths)
+    assert next_wave_is_due(settings.paths, settings, first=first, wave=first) != is_done
+    write_json(settings.paths.wave(4) / PROGRESS, UNCHANGED)
+    assert not next_wave_is_due(settings.paths, settings, first=first, wave=5)
+
+
 @pytest.mark.parametrize("edited", ["ignored", "retries", "nothing"])
 def test_what_a_person_allows_anew_between_two_runs_earns_a_wave(tmp_path, edited):
     settings = make_settings(tmp_path)
