@@ -21,6 +21,7 @@ from distributed_downloader.waves import first_wave, next_wave_is_due
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 TIMEOUT_S = 60
 IMPORTED_ONCE = [
+    "__main__",  # else each play would import pytest
     "distributed_downloader.partition",
     "distributed_downloader.planning",
     "distributed_downloader.profiles",

@@ -28,7 +28,7 @@ NOT_OF_THE_MAIN_JOB = {"remove:after_removed"}  # of tools: tests/unit/test_shar
 SETTLED = ("ok", "failed_final")
 KILLED = -9
 RATE = 100.0
-WAVES = 2
+WAVES = 1
 
 HOSTS = (
     HostPlan(
@@ -202,4 +202,4 @@ def test_without_a_kill_every_url_is_asked_for_as_often_as_it_must_be(fleet, sta
     assert_whole(OutputPaths.of(folder))
     requests = asked(fleet.accesses()[before:])
     assert len(set(requests)) == 30
-    assert len(requests) <= 30 + 2 + 2  # errors of a server in both waves, and in samples
+    assert len(requests) <= 30 + 2  # a sample that failed may have been asked for before
