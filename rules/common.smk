@@ -14,14 +14,14 @@ SCRIPTS = HOUSE / "scripts"
 ENVIRONMENT = HOUSE / "workflow" / "envs" / "downloader.yaml"
 sys.path.insert(0, str(SCRIPTS))
 
-from distributed_downloader.begin import begin_run, input_files, settings_of_run
-from distributed_downloader.environment import (
+from distributed_downloader.running.begin import begin_run, input_files, settings_of_run
+from distributed_downloader.configuration.environment import (
     CONFIG_VARIABLE,
     environment_of,
     search_path,
 )
 from distributed_downloader.errors import DownloaderError
-from distributed_downloader.waves import first_wave, next_wave_is_due
+from distributed_downloader.waves.due import first_wave, next_wave_is_due
 
 RUN = {} if workflow.is_main_process else os.environ  # what this run tells its jobs
 try:

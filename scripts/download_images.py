@@ -4,12 +4,12 @@ import argparse
 import asyncio
 from pathlib import Path
 
-from distributed_downloader.config import load_settings
-from distributed_downloader.deadline import Deadline, deadline_of
+from distributed_downloader.configuration.config import load_settings
 from distributed_downloader.logs import reporting_errors, start_logging
 from distributed_downloader.mpi import leave_in_time, open_world
-from distributed_downloader.wave import Bounds, run_wave
-from distributed_downloader.writers import writing_together
+from distributed_downloader.waves.deadline import Deadline, deadline_of
+from distributed_downloader.waves.wave import Bounds, run_wave
+from distributed_downloader.waves.writers import writing_together
 
 
 def parse() -> argparse.Namespace:

@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from distributed_downloader.config import load_settings
-from distributed_downloader.groups import group_of
+from distributed_downloader.configuration.config import load_settings
+from distributed_downloader.courtesy.groups import group_of
+from distributed_downloader.lists.partition import partition_urls
 from distributed_downloader.logs import reporting_errors, start_logging, tell
-from distributed_downloader.partition import partition_urls
 
 
 def parse() -> argparse.Namespace:

@@ -4,11 +4,11 @@ import argparse
 import asyncio
 from pathlib import Path
 
-from distributed_downloader.config import load_settings
+from distributed_downloader.configuration.config import load_settings
 from distributed_downloader.logs import reporting_errors, start_logging, tell
 from distributed_downloader.mpi import Solo
-from distributed_downloader.profiles import profile_servers
-from distributed_downloader.writers import writing_together
+from distributed_downloader.waves.profiles import profile_servers
+from distributed_downloader.waves.writers import writing_together
 
 
 def parse() -> argparse.Namespace:

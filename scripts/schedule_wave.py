@@ -4,9 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from distributed_downloader.config import load_settings
+from distributed_downloader.configuration.config import load_settings
 from distributed_downloader.logs import reporting_errors, start_logging, tell
-from distributed_downloader.planning import (
+from distributed_downloader.waves.planning import (
     plan_next_wave,
     plan_summary,
     read_profiles,
@@ -15,7 +15,7 @@ from distributed_downloader.planning import (
     wait_for_turn,
     write_plan,
 )
-from distributed_downloader.progress import duration
+from distributed_downloader.waves.progress import duration
 
 
 def parse() -> argparse.Namespace:

@@ -3,11 +3,11 @@
 import argparse
 from pathlib import Path
 
-from distributed_downloader.config import load_settings
+from distributed_downloader.accounts.verification import verify_dataset
+from distributed_downloader.configuration.config import load_settings
 from distributed_downloader.durable import write_json
 from distributed_downloader.logs import reporting_errors, start_logging
-from distributed_downloader.memories import blocks_of, load_memories
-from distributed_downloader.verification import verify_dataset
+from distributed_downloader.waves.memories import blocks_of, load_memories
 
 
 def parse_arguments() -> argparse.Namespace:

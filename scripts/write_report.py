@@ -4,13 +4,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from distributed_downloader.config import load_settings
-from distributed_downloader.digest import print_places, print_summary
+from distributed_downloader.accounts.digest import print_places, print_summary
+from distributed_downloader.accounts.report import write_report
+from distributed_downloader.accounts.summary import read_summary
+from distributed_downloader.configuration.config import load_settings
 from distributed_downloader.durable import write_json
 from distributed_downloader.errors import LedgerError
 from distributed_downloader.logs import reporting_errors, start_logging
-from distributed_downloader.report import write_report
-from distributed_downloader.summary import read_summary
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -1,5 +1,9 @@
 """Turn a list of image URLs into an image dataset: politely, and restartable at any instant.
 
+Its rooms, each of which imports from those before it only (what all of them need lies beside this
+file): urls, configuration, lists, courtesy, wire, admission, codec, storage, waves, accounts,
+running. `fleet` stands apart: image servers to try all this on.
+
 Hundreds of ranks import this package at once from a shared disk, so nothing is loaded before it is
 asked for.
 """
@@ -8,14 +12,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from distributed_downloader.dataset import Dataset
-    from distributed_downloader.launch import download_images
+    from distributed_downloader.running.launch import download_images
+    from distributed_downloader.storage.dataset import Dataset
 
 __all__ = ["Dataset", "__version__", "download_images"]
 
 __version__ = "0.1.0"
 
-_HOMES = {"Dataset": "dataset", "download_images": "launch"}
+_HOMES = {"Dataset": "storage.dataset", "download_images": "running.launch"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,6 @@
 """What flows through a rank: rows in, outcomes out, and the closed lists of words for both."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from distributed_downloader.paths import Batch
@@ -125,3 +125,21 @@ class Encoded:
     original_size: tuple[int, int]  # (height, width), upright
     resized_size: tuple[int, int]
     exif: str | None  # JSON text
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """A row about to be asked, and what was already spent on it in this wave."""
+
+    row: Row
+    number: int = 1  # of this try, counted ones only
+    requests: int = 0  # tries that were sent, counted or not
+
+    @property
+    def uncounted(self) -> int:
+        """Tries so far that cost the row nothing."""
+        return self.requests - (self.number - 1)
+
+    def again(self, *, counted: bool) -> "Try":
+        """The next try of the same row."""
+        return replace(self, number=self.number + counted, requests=self.requests + 1)

@@ -21,11 +21,11 @@ import httpx
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
-from distributed_downloader.connections import WireSettings
-from distributed_downloader.fetching import Answer, FetchLimits, fetch
 from distributed_downloader.records import Failed, Fetched, Outcome
-from distributed_downloader.resolving import NameSettings
-from distributed_downloader.transport import AiohttpTransport, NoCookies
+from distributed_downloader.wire.connections import WireSettings
+from distributed_downloader.wire.fetching import Answer, FetchLimits, fetch
+from distributed_downloader.wire.resolving import NameSettings
+from distributed_downloader.wire.transport import AiohttpTransport, NoCookies
 
 BODY = bytes(20_000)
 REPLY = b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: 20000\r\n\r\n" + BODY

@@ -14,7 +14,7 @@ from PIL import Image, ImageFilter
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
-from distributed_downloader.images import encode
+from distributed_downloader.codec.images import encode
 from distributed_downloader.records import Encoded
 from distributed_downloader.settings import Images
 

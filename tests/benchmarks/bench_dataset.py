@@ -12,11 +12,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
-from distributed_downloader.dataset import Dataset
-from distributed_downloader.parts import PartNames, PartWriter
 from distributed_downloader.paths import Batch, OutputPaths
 from distributed_downloader.records import Encoded, Fetched, Row
-from distributed_downloader.shards import consolidate
+from distributed_downloader.storage.dataset import Dataset
+from distributed_downloader.storage.parts import PartNames, PartWriter
+from distributed_downloader.storage.shards import consolidate
 
 PER_PART = 2_000
 IMAGE_BYTES = 8_000

@@ -19,7 +19,7 @@ RUN = """
 import sys
 from pathlib import Path
 from tests.unit.conftest import make_settings
-from distributed_downloader.partition import partition_urls
+from distributed_downloader.lists.partition import partition_urls
 folder = Path(sys.argv[1])
 print(partition_urls(make_settings(folder, path_to_input=str(folder / "list.tsv"))))
 """

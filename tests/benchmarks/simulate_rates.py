@@ -12,9 +12,9 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from distributed_downloader.answers import Answered
-from distributed_downloader.budgets import Backoff, Budget
-from distributed_downloader.courtesy import GroupPace
+from distributed_downloader.courtesy.answers import Answered
+from distributed_downloader.courtesy.budgets import Backoff, Budget
+from distributed_downloader.courtesy.group_pace import GroupPace
 from distributed_downloader.records import ErrorClass
 from tests import virtual_time
 

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from distributed_downloader.durable import write_parquet
-from distributed_downloader.parts import PartNames, PartWriter
 from distributed_downloader.paths import Batch, OutputPaths
 from distributed_downloader.records import ErrorClass, Failed, Fetched, Row
+from distributed_downloader.storage.parts import PartNames, PartWriter
 from distributed_downloader.tables import PARTITIONS, PROFILES, URLS
-from distributed_downloader.urls import server_of
+from distributed_downloader.urls.normalise import server_of
 from tests.unit.storage_folder import encoded
 
 NOT_FOUND = Failed(ErrorClass.NOT_FOUND, 404, "HTTP 404", retryable=False)

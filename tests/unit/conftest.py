@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from distributed_downloader.config import resolve_config, settings_of
+from distributed_downloader.configuration.config import resolve_config, settings_of
 from distributed_downloader.settings import Settings
 
 

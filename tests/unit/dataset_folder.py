@@ -6,12 +6,12 @@ from pathlib import Path
 
 import polars as pl
 
-from distributed_downloader.config import resolve_config, settings_of
+from distributed_downloader.configuration.config import resolve_config, settings_of
 from distributed_downloader.durable import write_json, write_parquet
-from distributed_downloader.parts import PartNames, PartWriter
 from distributed_downloader.paths import Batch, OutputPaths
 from distributed_downloader.records import Encoded, ErrorClass, Failed, Fetched, Row, State
 from distributed_downloader.settings import Settings
+from distributed_downloader.storage.parts import PartNames, PartWriter
 from distributed_downloader.tables import DUPLICATES, LEARNED, PARTITIONS, PROFILES, URLS
 
 START = 1_700_000_000.0

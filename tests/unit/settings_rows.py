@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from distributed_downloader.schema import allowed, schema
+from distributed_downloader.configuration.schema import allowed, schema
 
 PATTERN = "<server>"
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import h5py
 import polars as pl
 
-from distributed_downloader.parts import PartNames, PartWriter
 from distributed_downloader.paths import Batch, OutputPaths
 from distributed_downloader.records import Encoded, ErrorClass, Failed, Fetched, Row
+from distributed_downloader.storage.parts import PartNames, PartWriter
 
 BATCH = Batch("images.example.org:8080", 3)
 START = 1_700_000_000.0

@@ -11,11 +11,11 @@ from typing import Any
 import polars as pl
 import psutil
 
-from distributed_downloader.dataset import Dataset
 from distributed_downloader.fleet.judge import exceeds, times_by
 from distributed_downloader.fleet.running import Fleet
-from distributed_downloader.parts import list_parts
 from distributed_downloader.paths import OutputPaths
+from distributed_downloader.storage.dataset import Dataset
+from distributed_downloader.storage.parts import list_parts
 
 FLUSH_S = 0.3
 LOST_S = 2.5  # what a kill may cost: FLUSH_S, the look at the age of a buffer, a slow disk

@@ -14,19 +14,19 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from distributed_downloader.begin import settings_for
-from distributed_downloader.effective import write_effective_config
-from distributed_downloader.waves import first_wave, next_wave_is_due
+from distributed_downloader.configuration.effective import write_effective_config
+from distributed_downloader.running.begin import settings_for
+from distributed_downloader.waves.due import first_wave, next_wave_is_due
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 TIMEOUT_S = 60
 IMPORTED_ONCE = [
     "__main__",  # else each play would import pytest
-    "distributed_downloader.partition",
-    "distributed_downloader.planning",
-    "distributed_downloader.profiles",
-    "distributed_downloader.verification",
-    "distributed_downloader.wave",
+    "distributed_downloader.lists.partition",
+    "distributed_downloader.waves.planning",
+    "distributed_downloader.waves.profiles",
+    "distributed_downloader.accounts.verification",
+    "distributed_downloader.waves.wave",
     "tests.workflow.stages",
 ]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from distributed_downloader.config import resolve_config
-from distributed_downloader.effective import effective_path
+from distributed_downloader.configuration.config import resolve_config
+from distributed_downloader.configuration.effective import effective_path
 from distributed_downloader.fleet.plan import HostPlan
 from distributed_downloader.paths import OutputPaths
 from tests.workflow.conftest import CHECKOUT, run_snakemake

@@ -14,14 +14,14 @@ from urllib.parse import urlsplit
 import polars as pl
 import pytest
 
-from distributed_downloader.begin import settings_for
-from distributed_downloader.dataset import Dataset
+from distributed_downloader.accounts.verification import verify_dataset
 from distributed_downloader.fleet.judge import exceeds, times_by
 from distributed_downloader.fleet.plan import FleetPlan, HostPlan, Special, Trick
 from distributed_downloader.fleet.running import Fleet, running_fleet
 from distributed_downloader.paths import Batch, OutputPaths
-from distributed_downloader.shards import read_states, remove_images
-from distributed_downloader.verification import verify_dataset
+from distributed_downloader.running.begin import settings_for
+from distributed_downloader.storage.dataset import Dataset
+from distributed_downloader.storage.shards import read_states, remove_images
 from tests.workflow.stages import SCRIPTS, Stages
 
 NOT_OF_THE_MAIN_JOB = {"remove:after_removed"}  # of tools: tests/unit/test_shards.py

@@ -11,9 +11,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from distributed_downloader.begin import settings_for
-from distributed_downloader.effective import effective_path
+from distributed_downloader.configuration.effective import effective_path
 from distributed_downloader.fleet.plan import HostPlan, Special, Trick
+from distributed_downloader.running.begin import settings_for
 from tests.workflow.drill import wait_for
 from tests.workflow.stages import SCRIPTS, Stages
 

@@ -25,7 +25,8 @@ HOUSE += ["workflow/envs/downloader.yaml", "rules/common.smk", "profiles/local/c
 HOUSE += ["scripts/download_images.py"]
 ASK = """
 import json
-from distributed_downloader import config, house
+from distributed_downloader.configuration import config
+from distributed_downloader import house
 settings = config.settings_of(config.resolve_config({"path_to_input": "a", "path_to_output": "b"}))
 print(json.dumps([house.__file__, str(house.house()), settings.batch_size]))
 """

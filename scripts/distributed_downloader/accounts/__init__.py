@@ -1,0 +1,1 @@
+"""What became of every row, for people: ledger, summary, report."""

@@ -1,0 +1,144 @@
+"""What the ledger counts while its rows go by, in memory that does not grow with the rows."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from distributed_downloader.records import State
+from distributed_downloader.waves.left import LeftRows
+
+PER_SERVER = pl.Schema(
+    {
+        "server": pl.String,  # null: rejected and duplicate rows
+        "state": pl.String,
+        "error_class": pl.String,  # of rejected rows the reason
+        "rows": pl.Int64,
+    }
+)
+LEFT_STATES = (State.PENDING.value, State.FAILED_RETRYABLE.value)
+WIDTHS_S = (  # each divides the next
+    *(1, 5, 10, 30, 60, 300, 600, 1800, 3600),
+    *(10_800, 21_600, 86_400, 604_800),
+)
+MOST_BUCKETS = 60  # as many as a figure shows well
+COMPACT_ROWS = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """Images stored per stretch of `width_s` seconds; keys are the unix time each one begins at."""
+
+    width_s: int
+    images: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class WaveImages:
+    """Images of one wave that are stored, with the first and last time (unix seconds)."""
+
+    images: int
+    first: float
+    last: float
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """A ledger in numbers."""
+
+    rows: int
+    servers: pl.DataFrame  # PER_SERVER
+    left: Mapping[str, LeftRows]  # by group
+    waves: Mapping[int, WaveImages]  # -1: samples that profile fetched
+    timeline: Timeline
+
+    @property
+    def states(self) -> dict[str, int]:
+        """Rows in each state, in the order of `State`, zeros included."""
+        found = _sums(self.servers, "state")
+        return {state.value: found.get(state.value, 0) for state in State}
+
+
+class Tally:
+    """Adds up batch after batch."""
+
+    def __init__(self) -> None:
+        self._servers = [pl.DataFrame(schema=PER_SERVER)]
+        self._held = 0
+        self._left: Counter[tuple[str, str]] = Counter()
+        self._waves: dict[int, WaveImages] = {}
+        self._seconds: Counter[int] = Counter()
+        self._width_s = WIDTHS_S[0]
+
+    def add(self, rows: pl.DataFrame) -> None:
+        """Ledger rows; with a column `group`, the left ones are counted by it too."""
+        counted = rows.group_by("server", "state", "error_class").agg(
+            pl.len().cast(pl.Int64).alias("rows")
+        )
+        self._servers.append(counted.select(PER_SERVER.names()))
+        self._held += len(counted)
+        if self._held > COMPACT_ROWS:
+            self._servers, self._held = [self._compact()], 0
+        if "group" in rows.columns:
+            left = rows.filter(pl.col("state").is_in(LEFT_STATES))
+            for group, state, count in left.group_by("group", "state").len().iter_rows():
+                self._left[group, state] += count
+
+    def add_images(self, images: pl.DataFrame) -> None:
+        """Stored images: columns wave and fetched_at."""
+        times = images.select("wave", second=pl.col("fetched_at").dt.epoch("us") / 1e6).drop_nulls()
+        for wave, count, first, last in (
+            times.group_by("wave")
+            .agg(pl.len(), pl.min("second").alias("first"), pl.max("second").alias("last"))
+            .iter_rows()
+        ):
+            known = self._waves.get(wave, WaveImages(0, first, last))
+            self._waves[wave] = WaveImages(
+                known.images + count, min(known.first, first), max(known.last, last)
+            )
+        start = pl.col("second").floor().cast(pl.Int64) // self._width_s * self._width_s
+        for second, count in times.group_by(start).len().iter_rows():
+            self._seconds[second] += count
+        while len(self._seconds) > COMPACT_ROWS:
+            self._width_s = WIDTHS_S[WIDTHS_S.index(self._width_s) + 1]
+            self._seconds = _coarser(self._seconds, self._width_s)
+
+    def counts(self) -> Counts:
+        """Everything so far."""
+        servers = self._compact()
+        groups = sorted({group for group, _ in self._left})
+        return Counts(
+            rows=int(servers["rows"].sum()),
+            servers=servers,
+            left={group: self._left_of(group) for group in groups},
+            waves=dict(sorted(self._waves.items())),
+            timeline=_timeline(self._seconds, self._width_s),
+        )
+
+    def _left_of(self, group: str) -> LeftRows:
+        pending, retryable = (self._left[group, state] for state in LEFT_STATES)
+        return LeftRows(pending, retryable)
+
+    def _compact(self) -> pl.DataFrame:
+        keys = ["server", "state", "error_class"]
+        return pl.concat(self._servers).group_by(keys).agg(pl.col("rows").sum()).sort(keys)
+
+
+def _timeline(seconds: Counter[int], width_s: int) -> Timeline:
+    """The finest width that a figure can show from the first image to the last."""
+    span_s = max(seconds) - min(seconds) if seconds else 0
+    wide = [w for w in WIDTHS_S if w >= width_s and span_s / w < MOST_BUCKETS]
+    width_s = min(wide, default=max(WIDTHS_S[-1], width_s))
+    return Timeline(width_s, dict(sorted(_coarser(seconds, width_s).items())))
+
+
+def _coarser(seconds: Counter[int], width_s: int) -> Counter[int]:
+    wide: Counter[int] = Counter()
+    for second, count in seconds.items():
+        wide[second // width_s * width_s] += count
+    return wide
+
+
+def _sums(servers: pl.DataFrame, column: str) -> dict[str, int]:
+    return dict(servers.group_by(column).agg(pl.col("rows").sum()).iter_rows())

@@ -1,0 +1,248 @@
+"""The ledger: for every input row exactly one state, recomputed from the files alone.
+
+It is written batch by batch, so that memory does not grow with the rows, and it is held against
+what partition wrote down. Rules of a row's state:
+
+1. an image, a failure or a removal that the images folder records is the row's state;
+2. a row of which nothing is recorded is pending;
+3. a row whose server is in the ignored table is ignored, unless it is ok or removed already;
+4. rejected and duplicate rows are what partition made them.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+from polars.io.plugins import register_io_source
+
+from distributed_downloader.accounts.counts import Counts, Tally
+from distributed_downloader.accounts.repeats import Repeats, hash_of
+from distributed_downloader.courtesy.ignored import is_ignored, read_ignored
+from distributed_downloader.durable import read_json, whole_file
+from distributed_downloader.errors import LedgerError
+from distributed_downloader.paths import Batch, OutputPaths
+from distributed_downloader.records import State
+from distributed_downloader.settings import Settings
+from distributed_downloader.storage.batch_files import read_states
+from distributed_downloader.storage.evidence import images_of, problems_of
+from distributed_downloader.tables import LEDGER
+from distributed_downloader.urls.normalise import server_of
+
+GroupOf = Callable[[str], str]
+
+SLICE_ROWS = 500_000
+KEPT_WHEN_IGNORED = (State.OK.value, State.REMOVED.value)
+NAMED = 5  # so many problems are named in the sentence, the rest is counted
+
+_log = logging.getLogger(__name__)
+
+
+def own_group(server: str) -> str:
+    """Each server as its own group: what is said when nobody knows better."""
+    return server
+
+
+@dataclass(slots=True)
+class Recount:
+    """One pass over the files: what it found, and what does not add up."""
+
+    paths: OutputPaths
+    retries_waves: int
+    ignored: frozenset[str]
+    group_of: GroupOf
+    tally: Tally = field(default_factory=Tally)
+    problems: list[str] = field(default_factory=list)
+
+
+def write_ledger(settings: Settings, group_of: GroupOf = own_group) -> Counts:
+    """Recount everything, and write `ledger.parquet` if the sums match.
+
+    Raises LedgerError, naming the batches and the numbers, if they do not.
+    """
+    paths = settings.paths
+    recount = Recount(paths, settings.retries_waves, read_ignored(paths.ignored_table), group_of)
+    partitions = _partitions(paths)
+    with Repeats(paths.root, int(partitions["rows"].sum())) as repeats:
+        rows = _rows(recount, partitions, repeats)
+        with whole_file(paths.ledger) as beside:
+            _sink(rows, beside)
+            recount.problems += _totals(paths, partitions)
+            recount.problems += _repeated(repeats, beside)
+            _complain(recount.problems)
+    counts = recount.tally.counts()
+    _log.info("the ledger accounts for %d rows: %s", counts.rows, counts.states)
+    return counts
+
+
+def _sink(rows: Iterator[pl.DataFrame], file: Path) -> None:
+    """Write the frames as they come; polars holds a few of them."""
+
+    def source(
+        with_columns: list[str] | None,
+        predicate: pl.Expr | None,  # noqa: ARG001 (a sink asks for every row)
+        n_rows: int | None,  # noqa: ARG001
+        batch_size: int | None,  # noqa: ARG001
+    ) -> Iterator[pl.DataFrame]:
+        for frame in rows:
+            yield frame.select(with_columns or LEDGER.names())
+
+    register_io_source(source, schema=LEDGER).sink_parquet(file)
+
+
+def _rows(recount: Recount, partitions: pl.DataFrame, repeats: Repeats) -> Iterator[pl.DataFrame]:
+    """Every input row once, as ledger rows: batches, then duplicates, then rejected."""
+    for server_name, partition_id, rows in partitions.iter_rows():
+        batch = Batch(server_name, partition_id)
+        table = batch_rows(batch, rows, recount)
+        if table is not None:
+            repeats.add(table["uuid"])
+            recount.tally.add(table)
+            yield table.select(LEDGER.names())
+    for table in _slices(recount.paths.duplicates):
+        repeats.add(table["uuid"])
+        yield _apart(table, State.DUPLICATE, recount)
+    for table in _slices(recount.paths.rejected):
+        yield _apart(table, State.REJECTED, recount)
+
+
+def batch_rows(batch: Batch, rows: int, recount: Recount) -> pl.DataFrame | None:
+    """LEDGER and `group` of one batch; what does not match goes to `recount.problems`."""
+    file = recount.paths.batch_urls(batch)
+    if not file.is_file():
+        recount.problems.append(f"{batch.folder} has no {file.name}")
+        return None
+    urls = pl.read_parquet(file, columns=["uuid", "source_id", "server"], hive_partitioning=False)
+    states = read_states(batch, recount.paths, recount.retries_waves)
+    images = images_of(batch, recount.paths)
+    recount.problems += _mismatches(batch, rows, urls, states)
+    recount.problems += problems_of(batch, recount.paths, images, states)
+    recount.tally.add_images(images)
+    return _ledger(batch, urls, states, recount)
+
+
+def _mismatches(batch: Batch, rows: int, urls: pl.DataFrame, states: pl.DataFrame) -> Iterator[str]:
+    if len(urls) != rows:
+        yield f"{batch.folder} has {len(urls)} rows in urls.parquet, {rows} in partitions.parquet"
+    twice = len(states) - states["uuid"].n_unique()
+    if twice:
+        yield f"{batch.folder} has {twice} rows with more than one state"
+    unknown = len(states.join(urls, on="uuid", how="anti"))
+    if unknown:
+        yield f"{batch.folder} has states of {unknown} rows that are not in its urls.parquet"
+
+
+def _ledger(
+    batch: Batch, urls: pl.DataFrame, states: pl.DataFrame, recount: Recount
+) -> pl.DataFrame:
+    known = states.unique("uuid", keep="first").drop("waves_tried", "retry_count")
+    stopped = [s for s in urls["server"].unique().to_list() if is_ignored(s, recount.ignored)]
+    ignored = pl.col("server").is_in(stopped) & ~pl.col("state").is_in(KEPT_WHEN_IGNORED)
+    table = urls.join(known, on="uuid", how="left", maintain_order="left").with_columns(
+        pl.col("state").fill_null(State.PENDING.value)
+    )
+    table = table.with_columns(
+        state=pl.when(ignored).then(pl.lit(State.IGNORED.value)).otherwise("state"),
+        server_name=pl.lit(batch.server_name),
+        partition_id=pl.lit(batch.partition_id, pl.Int64),
+    )
+    return with_groups(table, recount.group_of).cast({"error_code": pl.Int32})
+
+
+def with_groups(table: pl.DataFrame, group_of: GroupOf) -> pl.DataFrame:
+    """Add `group`: of the server that a row will be asked of, a redirect's target if it has one."""
+    asked = pl.coalesce(pl.col("target").map_elements(server_of, return_dtype=pl.String), "server")
+    table = table.with_columns(asked.alias("group"))
+    groups = {server: group_of(server) for server in table["group"].unique().to_list()}
+    return table.with_columns(
+        pl.col("group").replace_strict(groups, default=None, return_dtype=pl.String)
+    )
+
+
+def _partitions(paths: OutputPaths) -> pl.DataFrame:
+    if not paths.partitions.is_file():
+        raise LedgerError(
+            f"{paths.partitions} is missing: nothing was partitioned yet, or it was removed. "
+            "Run the workflow with the same config again."
+        )
+    return pl.read_parquet(paths.partitions).select("server_name", "partition_id", "rows")
+
+
+def _slices(file: Path) -> Iterator[pl.DataFrame]:
+    """A table in pieces that fit into memory; none if there is no file."""
+    if not file.is_file():
+        return
+    table = pl.scan_parquet(file, hive_partitioning=False)
+    for start in range(0, _count(file), SLICE_ROWS):
+        yield table.slice(start, SLICE_ROWS).collect()
+
+
+def _apart(table: pl.DataFrame, state: State, recount: Recount) -> pl.DataFrame:
+    """Rows that have no batch, as LEDGER; the reason of a rejected one is its error_class."""
+    given = {name: pl.col(name) for name in table.columns if name in ("uuid", "source_id")}
+    if "reason" in table.columns:
+        given["error_class"] = pl.col("reason")
+    rows = table.select(
+        [given.get(name, pl.lit(None)).cast(LEDGER[name]).alias(name) for name in LEDGER.names()]
+    ).with_columns(state=pl.lit(state.value))
+    recount.tally.add(rows)
+    return rows
+
+
+def _totals(paths: OutputPaths, partitions: pl.DataFrame) -> Iterator[str]:
+    """Input rows = fetchable + duplicates + rejected, and no batch is on one side only."""
+    listed = {Batch(server, number) for server, number, _ in partitions.iter_rows()}
+    for folder in sorted(paths.urls.glob("server_name=*/partition_id=*")):
+        if Batch.from_folder(folder) not in listed:
+            yield f"{folder} is not in {paths.partitions.name}"
+    for folder in sorted(paths.images.glob("server_name=*/partition_id=*")):
+        if Batch.from_folder(folder) not in listed:
+            yield f"{folder} has images of a batch that is not in {paths.partitions.name}"
+    source = (read_json(paths.source) or {}).get("counts")
+    if source is None:
+        yield f"{paths.source} is missing"
+        return
+    fetchable = int(partitions["rows"].sum())
+    duplicates, rejected = _count(paths.duplicates), _count(paths.rejected)
+    if source["rows"] != fetchable + duplicates + rejected:
+        yield (
+            f"the input had {source['rows']} rows, but {fetchable} fetchable + "
+            f"{duplicates} duplicates + {rejected} rejected = {fetchable + duplicates + rejected}"
+        )
+
+
+def _count(file: Path) -> int:
+    if not file.is_file():
+        return 0
+    return int(pl.scan_parquet(file).select(pl.len()).collect().item())
+
+
+def _repeated(repeats: Repeats, ledger: Path) -> Iterator[str]:
+    """uuids that occur twice, with the batches they are in."""
+    hashes = repeats.hashes()
+    if not hashes:
+        return
+    rows = (
+        pl.scan_parquet(ledger)
+        .filter(pl.col("state") != State.REJECTED.value)
+        .filter(hash_of(pl.col("uuid")).is_in(hashes))
+        .select("uuid", "server_name", "partition_id")
+        .collect(engine="streaming")
+    )
+    twice = rows.group_by("uuid").agg(pl.len(), "server_name", "partition_id")
+    for uuid, count, servers, numbers in twice.filter(pl.col("len") > 1).sort("uuid").iter_rows():
+        places = [
+            "duplicates.parquet" if server is None else str(Batch(server, number).folder)
+            for server, number in zip(servers, numbers, strict=True)
+        ]
+        yield f"the uuid {uuid} occurs {count} times: in {', '.join(places)}"
+
+
+def _complain(problems: list[str]) -> None:
+    if not problems:
+        return
+    for problem in problems:
+        _log.error("%s", problem)
+    more = f"; and {len(problems) - NAMED} more, see the log" if len(problems) > NAMED else ""
+    raise LedgerError(f"The files do not add up: {'; '.join(problems[:NAMED])}{more}.")

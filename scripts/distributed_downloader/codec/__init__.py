@@ -1,0 +1,1 @@
+"""The bytes of a stranger in, an image as it is stored out."""

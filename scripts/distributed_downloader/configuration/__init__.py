@@ -1,0 +1,1 @@
+"""From what a user wrote to the settings of a run."""

@@ -1,0 +1,226 @@
+"""From what a user wrote to the settings of a run.
+
+given (YAML, --config) -> resolve_config -> effective config (plain, complete, absolute paths)
+    -> write_effective_config -> CONFIG_PATH -> load_settings -> Settings
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from distributed_downloader.configuration.effective import write_effective_config
+from distributed_downloader.configuration.environment import environment_of
+from distributed_downloader.configuration.identity import check_identity
+from distributed_downloader.configuration.schema import (
+    plain,
+    problems,
+    schema,
+    typed,
+    with_defaults,
+)
+from distributed_downloader.configuration.sense import contradictions
+from distributed_downloader.errors import ConfigError
+from distributed_downloader.paths import OutputPaths
+from distributed_downloader.settings import Flush, Images, Politeness, Settings, Timeouts
+
+__all__ = [
+    "check_identity",
+    "environment_of",
+    "load_settings",
+    "notices",
+    "resolve_config",
+    "settings_of",
+    "write_effective_config",
+]
+
+IGNORED_KEYS = ("scripts", "schedule_rules")
+MAX_PROBLEMS = 5
+
+
+def resolve_config(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The effective config: checked, complete, with absolute paths.
+
+    Resolving it again changes nothing. Raises ConfigError, a line for each of the first problems.
+    """
+    config = {key: value for key, value in _renamed(plain(given)).items() if value != ""}
+    config = typed(config)
+    _refuse(_missing(config))
+    _cut_multiplier(config)
+    _refuse(problems(config))
+    for key in IGNORED_KEYS:
+        config.pop(key, None)
+    _make_paths_absolute(config)
+    _refuse(contradictions(config))
+    config = with_defaults(config)
+    _settle(config)
+    return config
+
+
+def notices(given: Mapping[str, Any]) -> list[str]:
+    """What a user should know of a config that is accepted but means something else here."""
+    config = plain(given)
+    found = [f"{key} is accepted and ignored." for key in IGNORED_KEYS if key in config]
+    parameters = _section(config, "downloader_parameters")
+    share = parameters.get("rate_multiplier", 1)
+    if isinstance(share, int | float) and share > 1:
+        found.append(
+            f"downloader_parameters.rate_multiplier is the share of every limit that is used: "
+            f"{share} is cut to 1."
+        )
+    waves = parameters.get("num_downloads", 0)
+    if waves:
+        found.append(f"downloader_parameters.num_downloads: this run ends after {waves} waves.")
+    jobs = _section(config, "tools_parameters").get("num_workers", 0)
+    if jobs:
+        found.append(f"tools_parameters.num_workers: a tool ends after {jobs} jobs in this run.")
+    return found
+
+
+def load_settings(path: Path) -> Settings:
+    """The settings in a config file (JSON or YAML), effective or as a user wrote it."""
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"Cannot read the config {path}: {reason}") from error
+    if not isinstance(loaded, Mapping):
+        raise ConfigError(f"The config {path} is no mapping of settings: write `key: value` lines.")
+    return settings_of(resolve_config(loaded))
+
+
+def settings_of(config: Mapping[str, Any]) -> Settings:
+    """The settings of a config that `resolve_config` made."""
+    down = config["downloader_parameters"]
+    same = {key: down[key] for key in _SAME_NAME}
+    paths = OutputPaths.of(Path(config["path_to_output"]), config["output_structure"])
+    return Settings(
+        **same,
+        path_to_input=config["path_to_input"],
+        paths=paths,
+        account=config["account"],
+        initializer_type=config["initializer_type"],
+        columns=config["columns"],
+        suppress_unchanged_error=config["suppress_unchanged_error"],
+        profile_samples=config["profile"]["samples"],
+        retries_per_row=config["retries"]["per_row"],
+        retries_waves=config["retries"]["waves"],
+        hosts=config["hosts"],
+        tools=tuple(config["tools"]),
+        politeness=_politeness(config["politeness"], paths),
+        images=Images(image_size=down["image_size"], **config["images"]),
+        timeouts=Timeouts(**config["timeouts"]),
+        flush=Flush(**config["flush"]),
+        raw=config,
+    )
+
+
+_SAME_NAME = (
+    "header",
+    "batch_size",
+    "num_downloads",
+    "max_nodes",
+    "workers_per_node",
+    "cpu_per_worker",
+    "logger_level",
+    "default_rate_limit",
+    "rate_multiplier",
+)
+
+
+def _politeness(section: Mapping[str, Any], paths: OutputPaths) -> Politeness:
+    table = section.get("group_table")
+    own = {key: section[key] for key in section if key not in ("group_table", "backoff")}
+    own["opt_out_headers"] = tuple(section["opt_out_headers"])
+    return Politeness(
+        group_table=Path(table) if table else None,
+        address_book=paths.address_book,
+        **own,
+        **section["backoff"],
+    )
+
+
+def _refuse(found: list[str]) -> None:
+    if not found:
+        return
+    more = len(found) - MAX_PROBLEMS
+    lines = found[:MAX_PROBLEMS] + ([f"... and {more} more."] if more > 0 else [])
+    raise ConfigError("\n".join(lines))
+
+
+def _section(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value = config.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _renamed(config: dict[str, Any]) -> dict[str, Any]:
+    """The predecessor's path_to_output_folder is our path_to_output."""
+    other = config.pop("path_to_output_folder", None)
+    if other is None:
+        return config
+    if config.setdefault("path_to_output", other) != other:
+        raise ConfigError(
+            "path_to_output and path_to_output_folder are two names of one setting and differ "
+            f"({config['path_to_output']} and {other}): keep one."
+        )
+    return config
+
+
+def _missing(config: Mapping[str, Any]) -> list[str]:
+    missing = [key for key in schema()["required"] if key not in config]
+    if not missing:
+        return []
+    return [
+        f"No {' and no '.join(missing)}: say where the list of image URLs is and where the dataset "
+        "goes, in a config of your own (`--configfile my.yaml`, the template is "
+        "config/config.yaml) or as `--config path_to_input=urls.txt path_to_output=out`."
+    ]
+
+
+def _cut_multiplier(config: dict[str, Any]) -> None:
+    """The predecessor's band around the rate is our share of it: never more than all."""
+    section = _section(config, "downloader_parameters")
+    share = section.get("rate_multiplier")
+    if isinstance(share, int | float) and not isinstance(share, bool) and share > 1:
+        section["rate_multiplier"] = 1
+
+
+def _make_paths_absolute(config: dict[str, Any]) -> None:
+    for key in ("path_to_input", "path_to_output"):
+        config[key] = _absolute(config[key])
+    politeness = config.get("politeness", {})
+    if "group_table" in politeness:
+        politeness["group_table"] = _absolute(politeness["group_table"])
+
+
+def _settle(config: dict[str, Any]) -> None:
+    """Make the header a mapping, and the default floor no higher than the limit."""
+    parameters, politeness = config["downloader_parameters"], config["politeness"]
+    limit = parameters["default_rate_limit"] * parameters["rate_multiplier"]
+    politeness["min_rate"] = min(politeness["min_rate"], limit)
+    parameters["header"] = _headers(parameters["header"])
+
+
+def _absolute(path: str) -> str:
+    """From the working directory of the run; `~` is a home, if it is anybody's."""
+    return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111 - no such user is no error
+
+
+def _headers(header: str | Mapping[str, str]) -> dict[str, str]:
+    """The header setting as names and values, with a User-Agent in that spelling."""
+    if isinstance(header, str):
+        name, _, value = header.partition(": ")
+        header = {name: value}
+    given = {
+        "User-Agent" if name.lower() == "user-agent" else name: header[name] for name in header
+    }
+    return {**_default_header(), **given}
+
+
+def _default_header() -> dict[str, str]:
+    """The User-Agent of runs that name none (and may therefore ask private servers alone)."""
+    node = schema()["properties"]["downloader_parameters"]["properties"]["header"]
+    default: dict[str, str] = node["default"]
+    return default

@@ -1,0 +1,87 @@
+"""Settings that are each allowed and contradict each other (for politeness: `budgets`)."""
+
+import ipaddress
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from distributed_downloader.configuration.schema import with_defaults
+
+OWN_NAMES = frozenset(
+    {
+        "addresses.json",
+        "configs",
+        "left.json",
+        "ledger.parquet",
+        "report.html",
+        "robots",
+        "run.lock",
+        "summary.json",
+        "writer.lock",
+    }
+)
+FRAMING_HEADERS = frozenset({"connection", "content-length", "host", "transfer-encoding"})
+
+Given = Mapping[str, Any]
+
+
+def contradictions(given: Given) -> list[str]:
+    """One sentence for each, of a config that the schema accepts."""
+    config = with_defaults(given)
+    return [
+        *_paths(config),
+        *_names(config["output_structure"]),
+        *_header(config["downloader_parameters"]["header"]),
+        *_limits(config, given),
+        *_hosts(config["hosts"]),
+    ]
+
+
+def _paths(config: Given) -> Iterator[str]:
+    source, target = Path(config["path_to_input"]), Path(config["path_to_output"])
+    if target.is_relative_to(source):
+        yield (
+            f"path_to_output ({target}) is path_to_input or lies in it, so that the dataset would "
+            "be read as a list of URLs: take a folder beside it."
+        )
+
+
+def _names(structure: Given) -> Iterator[str]:
+    for name, times in Counter(structure.values()).items():
+        keys = " and ".join(
+            f"output_structure.{key}" for key in structure if structure[key] == name
+        )
+        if times > 1:
+            yield f"{keys} are both {name}: give each its own name."
+        elif name in OWN_NAMES:
+            yield f"{keys} is {name}, which the run itself writes: take another name."
+
+
+def _header(header: str | Given) -> Iterator[str]:
+    names = [header.partition(": ")[0]] if isinstance(header, str) else list(header)
+    for name, times in Counter(map(str.lower, names)).items():
+        if times > 1:
+            yield f"downloader_parameters.header gives {name} {times} times: keep one."
+        if name in FRAMING_HEADERS:
+            yield f"downloader_parameters.header gives {name}, which each request sets itself."
+
+
+def _limits(config: Given, given: Given) -> Iterator[str]:
+    timeouts = config["timeouts"]
+    if timeouts["connect_s"] > timeouts["total_s"]:
+        total = f"timeouts.total_s ({timeouts['total_s']})"
+        yield f"timeouts.connect_s is {timeouts['connect_s']}: allowed is no more than {total}."
+    limit = config["downloader_parameters"]["default_rate_limit"]
+    floor = given.get("politeness", {}).get("min_rate", 0)
+    if floor > limit:
+        limit_text = f"downloader_parameters.default_rate_limit ({limit})"
+        yield f"politeness.min_rate is {floor}: allowed is no more than {limit_text}."
+
+
+def _hosts(hosts: Given) -> Iterator[str]:
+    for name, address in hosts.items():
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            yield f"hosts.{name} is {address!r}: allowed is an IP address."

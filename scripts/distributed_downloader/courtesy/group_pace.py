@@ -1,0 +1,290 @@
+"""One group over time, in the one rank that owns it: when to ask, and what its answers change.
+
+`turn` waits until all budgets allow a request and counts it; `heard` takes every answer and says
+what it means for the row. The decisions are in limiter, pace, backoff, breaker and rates; here
+they meet. Inside runs a monotonic clock; wall-clock time is only for what goes to the disk.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+from distributed_downloader.courtesy import backoff, breaker, rates
+from distributed_downloader.courtesy.allowance import Allowance
+from distributed_downloader.courtesy.answers import Answered, Verdict, change_sentence
+from distributed_downloader.courtesy.audit import Tallies
+from distributed_downloader.courtesy.budgets import Budget, stricter
+from distributed_downloader.courtesy.headers import exhausted_s, retry_after_s
+from distributed_downloader.courtesy.limiter import DoubleLimiter
+from distributed_downloader.courtesy.memory import Memory, merge_memories
+
+__all__ = ["Answered", "GroupPace", "Memory", "Verdict", "merge_memories"]
+
+Clock = Callable[[], float]
+
+FULL_S = 3600.0  # any answer ends this wait
+
+
+class GroupPace:
+    """A group's turns, in order; any number of workers may wait for one."""
+
+    def __init__(
+        self,
+        budget: Budget,
+        memory: Memory | None = None,
+        *,
+        now: Clock = time.monotonic,
+        wall: Clock = time.time,
+        chance: Clock = random.random,
+    ) -> None:
+        self._budget = self._widest = budget
+        self._now, self._wall, self._chance = now, wall, chance
+        memory = memory or Memory(budget.group)
+        start = now()
+        self._state = memory.group_state(start, wall(), budget.backoff)
+        self._rates = rates.starting_rate(budget.rate, budget.min_rate, start, memory.learned)
+        self._limiter = DoubleLimiter(self._rates.rate, self._burst, start)
+        self._limiter.empty(max(start, self._state.blocked_until))
+        self._mean_bytes_before = memory.mean_bytes
+        self._allowance = Allowance(budget, (memory.hour_bytes, memory.day_bytes), start)
+        self._servers: dict[str, breaker.ServerState] = {}
+        self._tallies = Tallies(last_request=memory.last_request)
+        self._under_way = 0
+        self._line = asyncio.Lock()
+        self._changed = asyncio.Event()
+
+    @property
+    def budget(self) -> Budget:
+        """As given, or tightened by `keep_apart`."""
+        return self._budget
+
+    @property
+    def connections(self) -> int:
+        """How many requests may be under way at once."""
+        return self._budget.connections
+
+    @property
+    def rate(self) -> float:
+        """Requests per second, as learned so far."""
+        return self._rates.rate
+
+    @property
+    def _burst(self) -> int:
+        return self._budget.burst if self._rates.refused is None else 1
+
+    async def turn(self) -> None:
+        """Wait until a request may be sent, and count it: send it at once. First come, first.
+
+        Cancelled while it waits, it has counted nothing.
+        """
+        async with self._line:
+            while (delay_s := self._delay_s()) > 0:
+                await self._sleep(delay_s)
+            now = self._now()
+            self._limiter.take(now)
+            self._under_way += 1
+            self._tallies.sent(now, self._wall())
+
+    def sent(self) -> None:
+        """A request whose turn it was goes out now; those after it keep their distance to it."""
+        self._limiter.sent(self._now())
+
+    async def _sleep(self, delay_s: float) -> None:
+        """Until then, or until an answer may have changed what to wait for."""
+        self._changed.clear()
+        timer = asyncio.get_running_loop().call_later(delay_s, self._changed.set)
+        try:
+            await self._changed.wait()
+        finally:
+            timer.cancel()
+
+    def _delay_s(self) -> float:
+        now = self._now()
+        if self._under_way >= self._budget.connections:  # fewer than when the rank began
+            return FULL_S
+        return max(self._limiter.delay_s(now), self._allowance.debt_s(now), self.blocked_for_s())
+
+    def blocked_for_s(self) -> float:
+        """Seconds until the group may be asked at all: blocks, hours, bytes of hour and day."""
+        return max(seconds for seconds, _ in self._blocks())
+
+    def _blocks(self) -> list[tuple[float, str]]:
+        expected = (self._under_way + 1) * max(self._mean_bytes, 1.0)
+        refused_s = max(0.0, self._state.blocked_until - self._now())
+        return [
+            (refused_s, self._state.cause),
+            *self._allowance.closed(expected, self._wall()),
+        ]
+
+    @property
+    def _mean_bytes(self) -> float:
+        return self._tallies.mean_bytes or self._mean_bytes_before
+
+    def down_for_s(self, server: str) -> float:
+        """Seconds that this server's breaker stays open: its rows wait for a later wave."""
+        state = self._servers.get(server, breaker.ALIVE)
+        return max(0.0, state.open_until - self._now())
+
+    def why_down(self, server: str) -> str:
+        """What this server failed with, the last time."""
+        return self._servers.get(server, breaker.ALIVE).cause
+
+    def keep_apart(self, delay_s: float | None) -> None:
+        """Obey a Crawl-delay (seconds) from now on."""
+        self._go_by(self._budget.with_crawl_delay(delay_s))
+
+    def tighten(self, budget: Budget) -> None:
+        """Another server of the group turned up: from now on its budget holds, too."""
+        self._go_by(stricter(self._budget, budget))
+
+    def _go_by(self, budget: Budget) -> None:
+        before, self._budget = self._budget, budget
+        if budget.bytes_and_hours != before.bytes_and_hours:
+            used = self._allowance.used(self._wall())
+            self._allowance = Allowance(budget, used, self._now())
+        if budget.burst < before.burst:
+            self._limiter.set_rate(self._rates.rate, self._burst, self._now())
+        if self._budget.rate < self._rates.limit:
+            self._rates = rates.limited(self._rates, self._budget.rate, self._now())
+            self._limiter.set_rate(self._rates.rate, self._burst, self._now())
+
+    def heard(self, answer: Answered, server: str = "") -> Verdict:
+        """Once for every turn: what came of it, from which of the group's servers."""
+        self._under_way = max(0, self._under_way - 1)
+        self._changed.set()
+        if answer.status is None and answer.error_class is None:
+            return Verdict(blocked_for_s=self.blocked_for_s())
+        now = self._now()
+        self._tallies.heard(answer.status or 0, answer.latency_s, answer.nbytes)
+        self._allowance.received(answer.nbytes, now, self._wall())
+        before = (self._state.blocked_until, self._rates.rate)
+        costs_a_try = self._weigh(answer, now)
+        state = self._server_after(answer, server, now)
+        return Verdict(
+            costs_a_try=costs_a_try,
+            blocked_for_s=self.blocked_for_s(),
+            is_server_down=state.open_until > now,
+            is_in_burst=state.failures > 1 or state.open_s > 0,
+            must_be_saved=self._is_stricter_than(*before),
+            sentence=self._change_since(*before),
+        )
+
+    def _weigh(self, answer: Answered, now: float) -> bool:
+        """Let the answer change block and rate; False if the row is not to blame for it."""
+        if answer.status in backoff.REFUSALS:
+            return self._refused(answer, answer.status, now)
+        self._answered(answer, now)
+        limits = self._budget.backoff
+        wait_s = exhausted_s(answer.headers, self._wall(), limits.max_s)
+        if wait_s is not None:
+            self._block(backoff.exhausted(self._state, wait_s, now, limits, self._chance()), now)
+        return True
+
+    def _refused(self, answer: Answered, status: int, now: float) -> bool:
+        self._tallies.refusals += 1
+        limits, before = self._budget.backoff, self._state
+        refusal = backoff.Refusal(
+            status=status,
+            sent=now - answer.latency_s,
+            retry_after_s=self._told_s(answer),
+            is_above_proven=rates.is_above_proven(self._rates),
+        )
+        after = backoff.refused(before, refusal, now, limits, self._chance())
+        if backoff.is_in_block(before, refusal.sent):
+            self._block(after, now)
+            return False
+        self._set_rates(rates.refused(self._rates, refusal.sent, now), now)
+        self._block(after, now)
+        return not (status == 429 and backoff.is_rate_signal(before, refusal))
+
+    def _told_s(self, answer: Answered) -> float | None:
+        """How long the server itself says to wait."""
+        max_s, wall = self._budget.backoff.max_s, self._wall()
+        told = (
+            retry_after_s(answer.headers, wall, max_s),
+            exhausted_s(answer.headers, wall, max_s),
+        )
+        return max((seconds for seconds in told if seconds is not None), default=None)
+
+    def _answered(self, answer: Answered, now: float) -> None:
+        self._state = backoff.accepted(self._state, now - answer.latency_s)
+        if answer.status is not None and answer.status < 400 and answer.error_class is None:
+            self._set_rates(rates.succeeded(self._rates, answer.latency_s, now), now)
+        else:
+            is_error = answer.status is None or answer.status >= 500
+            self._set_rates(rates.answered(self._rates, is_error=is_error), now)
+
+    def _block(self, state: backoff.GroupState, now: float) -> None:
+        before, self._state = self._state, state
+        if state.blocked_until > before.blocked_until:
+            self._tallies.blocks += before.blocked_until <= now
+            self._limiter.empty(state.blocked_until)
+            self._rates = rates.resumed(self._rates, state.blocked_until)
+
+    def _set_rates(self, state: rates.RateState, now: float) -> None:
+        is_other = state.rate != self._rates.rate
+        self._rates = state
+        if is_other:
+            self._limiter.set_rate(state.rate, self._burst, now)
+
+    def _server_after(self, answer: Answered, server: str, now: float) -> breaker.ServerState:
+        cause = breaker.cause_of(answer.status, answer.error_class)
+        if cause is None:
+            self._servers.pop(server, None)
+            return breaker.ALIVE
+        state = self._servers.get(server, breaker.ALIVE)
+        sent = now - answer.latency_s
+        state = breaker.failed(state, cause, sent, now, self._budget.backoff)
+        self._servers[server] = state
+        return state
+
+    def _is_stricter_than(self, blocked_until: float, rate: float) -> bool:
+        """A raised rate may be forgotten without harm: it is written down now and then."""
+        return self._state.blocked_until > blocked_until or self._rates.rate < rate
+
+    def _change_since(self, blocked_until: float, rate: float) -> str | None:
+        is_other = self._state.blocked_until != blocked_until
+        seconds = self._state.blocked_until - self._now() if is_other else None
+        block = None if seconds is None else (seconds, self._state.cause)
+        return change_sentence(self._budget.group, block, (rate, self._rates.rate))
+
+    def memory(self) -> Memory:
+        """What must outlive this process."""
+        now, wall, state, learned = self._now(), self._wall(), self._state, self._rates
+        blocked_s, cause = max(self._blocks())
+        hour_bytes, day_bytes = self._allowance.used(wall)
+        return Memory(
+            group=self._budget.group,
+            written=wall,
+            blocked_until=wall + blocked_s if blocked_s > 0 else 0.0,
+            refused_until=max(0.0, wall + state.blocked_until - now),
+            block_s=backoff.forgiven(state, now, self._budget.backoff).block_s,
+            cause=cause if blocked_s > 0 else state.cause,
+            accepted=state.accepted,
+            rate=learned.rate if learned.refused else 0.0,
+            proven=learned.proven,
+            refused=learned.refused or 0.0,
+            mean_bytes=self._mean_bytes,
+            last_request=self._tallies.last_request,
+            hour_bytes=hour_bytes,
+            day_bytes=day_bytes,
+        )
+
+    def audit(self, rank: int) -> dict[str, Any]:
+        """The group's row of tables.LEARNED."""
+        memory = self.memory()
+        return {
+            "group": memory.group,
+            "rank": rank,
+            "limit": self._widest.rate,
+            "rate": self._rates.rate,
+            "proven_rate": self._rates.proven,
+            "refused_rate": self._rates.refused,
+            "blocked_until": memory.blocked_until,
+            "block_s": memory.block_s,
+            "block_cause": memory.cause,
+            "burst": self._widest.burst,
+            **self._tallies.columns(),
+        }

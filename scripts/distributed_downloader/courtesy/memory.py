@@ -1,0 +1,86 @@
+"""What must outlive a process, for one group: as JSON on the disk, in wall-clock time."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from distributed_downloader.courtesy.allowance import Bins
+from distributed_downloader.courtesy.backoff import GroupState
+from distributed_downloader.courtesy.budgets import Backoff
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Times in unix seconds, 0 = never; rates in requests per second, 0 = unknown."""
+
+    group: str
+    written: float = 0.0
+    blocked_until: float = 0.0  # by a refusal, the hours or the bytes: for the plan
+    refused_until: float = 0.0  # by a refusal alone, also when it is past
+    block_s: float = 0.0  # what the next doubling starts from
+    cause: str = ""
+    accepted: int = 0  # answers since the last block
+    rate: float = 0.0  # learned after a refusal
+    proven: float = 0.0
+    refused: float = 0.0
+    mean_bytes: float = 0.0  # of an answer
+    last_request: float = 0.0
+    hour_bytes: Bins = ()
+    day_bytes: Bins = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Memory":
+        """The inverse; fields of another version are ignored, missing ones unknown."""
+        known = {field.name for field in fields(cls)}
+        memory = cls(**{name: item for name, item in value.items() if name in known})
+        return replace(
+            memory,
+            hour_bytes=tuple((int(n), int(size)) for n, size in memory.hour_bytes),
+            day_bytes=tuple((int(n), int(size)) for n, size in memory.day_bytes),
+        )
+
+    @property
+    def learned(self) -> tuple[float, float, float] | None:
+        """(rate, proven, refused), if a refusal taught anything."""
+        if self.rate <= 0 or self.refused <= 0:
+            return None
+        return self.rate, self.proven, self.refused
+
+    def group_state(self, now: float, wall: float, backoff: Backoff) -> GroupState:
+        """The block, on a monotonic clock; a wall clock gone wrong blocks for `max_s` at most."""
+        if self.refused_until <= 0:
+            return GroupState()
+        until = now + min(self.refused_until - wall, backoff.max_s)
+        return GroupState(until, self.block_s, self.cause, self.accepted)
+
+
+def merge_memories(memories: Iterable[Memory]) -> Memory:
+    """One of several of the same group: the newest word, the longest block, all bytes.
+
+    Raises ValueError if there is none.
+    """
+    by_age = sorted(memories, key=lambda memory: memory.written)
+    newest, longest = by_age[-1], max(by_age, key=lambda memory: memory.refused_until)
+    return replace(
+        newest,
+        blocked_until=max(memory.blocked_until for memory in by_age),
+        refused_until=longest.refused_until,
+        block_s=longest.block_s if longest.refused_until > newest.refused_until else newest.block_s,
+        cause=longest.cause or newest.cause,
+        last_request=max(memory.last_request for memory in by_age),
+        hour_bytes=_most(memory.hour_bytes for memory in by_age),
+        day_bytes=_most(memory.day_bytes for memory in by_age),
+    )
+
+
+def _most(many: Iterable[Bins]) -> Bins:
+    """Each bin's largest count: a later wave's memory holds what an earlier one counted."""
+    bins: dict[int, int] = {}
+    for one in many:
+        for number, size in one:
+            bins[number] = max(size, bins.get(number, 0))
+    return tuple(sorted(bins.items()))

@@ -1,0 +1,114 @@
+"""Which column of an input is which of ours, and a table with our names first.
+
+1. A name in the config's `columns` that is not our own name must be there.
+2. Else the name that `initializer_type` knows, if it is there.
+3. Else our own name, then our own name whatever its case.
+4. Else the one column known by another name (`ALIASES`), if there is exactly one.
+Only the URL is needed; what else is missing is null. All other columns pass through unchanged; one
+that bears a name we write ourselves gets `_input` behind it.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from distributed_downloader.errors import InputError
+from distributed_downloader.lists.initializers import INITIALIZERS, Initializer
+from distributed_downloader.settings import Settings
+
+OURS = ("uuid", "source_id", "identifier", "license", "source", "title")
+ALIASES = {
+    "identifier": ("url", "image_url", "imageurl", "accessuri", "access_uri", "source_url", "uri"),
+    "source_id": ("gbifid", "sourceid", "id"),
+    "license": ("licence",),
+}
+WRITTEN = frozenset(  # names that partition adds
+    ["server", "server_name", "partition_id", "identifier_original", "reason", *OURS]
+)
+IS_WANTED = "__is_wanted"  # a row that `initializer_type` keeps
+
+
+def is_url_column(name: str, settings: Settings) -> bool:
+    """Whether a header of this one name says that URLs follow."""
+    initializer = INITIALIZERS[settings.initializer_type]
+    known = {"identifier", settings.columns["identifier"], *ALIASES["identifier"]}
+    known |= {initializer.columns.get("identifier", ""), *initializer.any_of} - {""}
+    return name.lower() in {each.lower() for each in known}
+
+
+def with_our_columns(frame: pl.LazyFrame, path: Path, settings: Settings) -> pl.LazyFrame:
+    """Our columns as text, `IS_WANTED`, then the others. Raises InputError with those found."""
+    schema = frame.collect_schema()
+    initializer = INITIALIZERS[settings.initializer_type]
+    theirs = _theirs(path, schema.names(), settings, initializer)
+    any_of = [name for name in initializer.any_of if name in schema]
+    ours = [_ours(name, theirs, schema, path) for name in OURS]
+    if "identifier" not in theirs and any_of:
+        ours[OURS.index("identifier")] = pl.coalesce(any_of).cast(pl.String).alias("identifier")
+    if "license" not in theirs and initializer.license:
+        ours[OURS.index("license")] = pl.lit(initializer.license).alias("license")
+    taken = set(theirs.values())
+    others = [name for name in schema.names() if name not in taken]
+    wanted = initializer.is_wanted(schema.names()).alias(IS_WANTED)
+    return frame.select(*ours, wanted, *_passed_through(others))
+
+
+def _theirs(
+    path: Path, names: Sequence[str], settings: Settings, initializer: Initializer
+) -> Mapping[str, str]:
+    """Our name -> the input's, for those that are there."""
+    theirs: dict[str, str] = {}
+    unclaimed = [name for name in names if name not in initializer.columns.values()]
+    for ours in OURS:
+        asked = settings.columns.get(ours, ours)
+        habit = initializer.columns.get(ours)
+        name = asked if asked != ours else habit if habit in names else _known(ours, unclaimed)
+        if asked != ours and asked not in names:
+            raise _missing(path, ours, asked, names)
+        if name is not None and name not in theirs.values():
+            theirs[ours] = name
+    if "identifier" not in theirs and not set(initializer.any_of) & set(names):
+        raise _missing(path, "identifier", initializer.columns.get("identifier"), names)
+    return theirs
+
+
+def _known(ours: str, names: Sequence[str]) -> str | None:
+    if ours in names:
+        return ours
+    for known in ((ours,), ALIASES.get(ours, ())):
+        found = [name for name in names if name.strip().lower() in known]
+        if len(found) == 1:
+            return found[0]
+    return None
+
+
+def _missing(path: Path, ours: str, theirs: str | None, names: Sequence[str]) -> InputError:
+    found = ", ".join(names[:100])
+    return InputError(
+        f"{path} has no column {theirs or ours}; its columns are {found}: "
+        f"name the right one in the config, as columns: {{{ours}: <name>}}."
+    )
+
+
+def _ours(name: str, theirs: Mapping[str, str], schema: pl.Schema, path: Path) -> pl.Expr:
+    if name not in theirs:
+        return pl.lit(None, pl.String).alias(name)
+    if schema[theirs[name]].is_nested():
+        raise InputError(
+            f"{path} has a {schema[theirs[name]]} in its column {theirs[name]}: "
+            "give one value a row (explode it) and run the same command again."
+        )
+    return pl.col(theirs[name]).cast(pl.String).alias(name)
+
+
+def _passed_through(names: Sequence[str]) -> list[pl.Expr]:
+    kept: list[pl.Expr] = []
+    used = set(names) | WRITTEN
+    for name in names:
+        new = name
+        while new in WRITTEN or (new != name and new in used) or new.startswith("__"):
+            new = f"{new.lstrip('_')}_input"
+        used.add(new)
+        kept.append(pl.col(name).alias(new))
+    return kept

@@ -1,0 +1,204 @@
+"""The list of URLs as lazy tables with our column names, whatever it is written in.
+
+Separated text is read as text, with no guessing of types: empty is null, a short row is filled up
+with nulls, what a row has beyond the header is dropped, and a blank line is no row. JSON values
+that are no strings become their JSON text. Parquet keeps the types of columns that are not ours.
+A JSON array is read into memory, for it cannot be read in pieces; JSON lines are not.
+"""
+
+import glob
+import io
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import polars as pl
+import zstandard
+
+from distributed_downloader.errors import InputError
+from distributed_downloader.lists.columns import is_url_column, with_our_columns
+from distributed_downloader.lists.formats import HEAD_BYTES, Format, Layout, open_unpacked, sniff
+from distributed_downloader.settings import Settings
+
+ENDINGS = (".txt", ".list", ".tsv", ".tab", ".csv", ".json", ".jsonl", ".ndjson", ".parquet", ".pq")
+PACKINGS = (".gz", ".gzip", ".zst", ".zstd")
+ROWS_AT_ONCE = 100_000
+
+_GAP = re.compile(r"[,\s]*")
+_READ_ERRORS = (pl.exceptions.PolarsError, OSError, EOFError, ValueError, zlib.error)
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """One file of the input: our columns first, as text, then its others."""
+
+    path: Path
+    frame: pl.LazyFrame
+
+    def pieces(self, rows: int = ROWS_AT_ONCE) -> Iterator[pl.DataFrame]:
+        """The rows in the file's order, so many at once. Raises InputError if it is broken."""
+        with _reading(self.path):
+            yield from self.frame.collect_batches(chunk_size=rows, maintain_order=True)
+
+
+def find_files(path_to_input: str) -> list[Path]:
+    """The files that a path, a folder or a glob means, sorted; empty ones only if all are."""
+    path = Path(path_to_input)
+    if path.is_file():
+        files = [path]
+    elif path.is_dir():
+        files = [file for file in path.rglob("*") if _is_table(file, path)]
+    else:
+        names = glob.glob(path_to_input, recursive=True)  # noqa: PTH207 (absolute ones too)
+        files = [Path(name) for name in names]
+        files = [file for file in files if file.is_file()]
+    if not files:
+        raise InputError(_nothing_there(path, path_to_input))
+    filled = [file for file in files if file.stat().st_size]
+    if not filled:
+        raise InputError(f"{path_to_input} is empty; give a list with at least one URL.")
+    return sorted(filled)
+
+
+def read_input(settings: Settings) -> list[InputFile]:
+    """Every file of the input, ready to be read. Raises InputError for what cannot be."""
+    return [_read(path, settings) for path in find_files(settings.path_to_input)]
+
+
+def _nothing_there(path: Path, given: str) -> str:
+    if path.is_dir():
+        endings = ", ".join(ENDINGS)
+        return f"{given} holds no file that ends in one of {endings}; name its files by a glob."
+    return f"There is no file {given}; path_to_input takes a file, a folder or a glob that exists."
+
+
+def _is_table(file: Path, folder: Path) -> bool:
+    hidden = any(part.startswith((".", "_")) for part in file.relative_to(folder).parts)
+    name = file.name.lower()
+    for packing in PACKINGS:
+        name = name.removesuffix(packing)
+    return not hidden and name.endswith(ENDINGS) and file.is_file()
+
+
+def _read(path: Path, settings: Settings) -> InputFile:
+    layout = sniff(path, lambda name: is_url_column(name, settings))
+    with _reading(path):
+        frame = _scan(path, layout)
+        return InputFile(path, with_our_columns(frame, path, settings))
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (*_READ_ERRORS, zstandard.ZstdError) as error:
+        cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"{path} cannot be read to its end ({cause}); mend or replace it."
+        ) from error
+
+
+def _scan(path: Path, layout: Layout) -> pl.LazyFrame:
+    match layout.format:
+        case Format.PARQUET:
+            return pl.scan_parquet(path, glob=False, hive_partitioning=False)
+        case Format.JSON_LINES:
+            return _scan_json_lines(path)
+        case Format.JSON_ARRAY:
+            return _read_json_array(path)
+        case Format.LINES:
+            return _scan_lines(path, layout)
+        case _:
+            return _scan_table(path, layout)
+
+
+def _scan_table(path: Path, layout: Layout) -> pl.LazyFrame:
+    frame = pl.scan_csv(
+        path,
+        separator=layout.separator,
+        quote_char=None if layout.separator == "\t" else '"',
+        infer_schema=False,
+        truncate_ragged_lines=True,
+        glob=False,
+    )
+    return frame.filter(~pl.all_horizontal(pl.all().is_null()))
+
+
+def _scan_lines(path: Path, layout: Layout) -> pl.LazyFrame:
+    lines = pl.scan_lines(path, name="identifier", glob=False)
+    text = pl.col("identifier").str.strip_prefix("\ufeff").str.strip_chars_end("\r")
+    return lines.slice(int(layout.header)).select(text).filter(text.str.strip_chars() != "")
+
+
+def _scan_json_lines(path: Path) -> pl.LazyFrame:
+    try:
+        names = pl.scan_ndjson(path, infer_schema_length=None).collect_schema().names()
+    except (pl.exceptions.SchemaError, pl.exceptions.ComputeError):  # a column of several types
+        names = _names_in_json_lines(path)
+    frame = pl.scan_ndjson(path, schema=dict.fromkeys(names, pl.String))
+    return frame.filter(~pl.all_horizontal(pl.all().is_null()))
+
+
+def _names_in_json_lines(path: Path) -> list[str]:
+    names: dict[str, None] = {}
+    with open_unpacked(path) as stream, io.TextIOWrapper(stream, "utf-8-sig") as lines:
+        for line in lines:
+            if line.strip():
+                names |= dict.fromkeys(json.loads(line))
+    return list(names)
+
+
+def _read_json_array(path: Path) -> pl.LazyFrame:
+    with open_unpacked(path) as stream, io.TextIOWrapper(stream, "utf-8-sig") as text:
+        pieces = list(_tables_of_array(text))
+    if not pieces:
+        raise InputError(f"{path} is an empty list; give one with at least one URL.")
+    return pl.concat(pieces, how="diagonal").lazy()
+
+
+def _tables_of_array(stream: IO[str]) -> Iterator[pl.DataFrame]:
+    rows: list[dict[str, str | None]] = []
+    for value in _values_of_array(stream):
+        if not isinstance(value, dict):
+            raise ValueError(f"not an object: {json.dumps(value)[:100]}")
+        rows.append({name: _json_text(each) for name, each in value.items()})
+        if len(rows) == ROWS_AT_ONCE:
+            yield _table(rows)
+            rows = []
+    if rows:
+        yield _table(rows)
+
+
+def _table(rows: list[dict[str, str | None]]) -> pl.DataFrame:
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String))
+
+
+def _json_text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _values_of_array(stream: IO[str]) -> Iterator[Any]:
+    """The values of one JSON array, without holding all of its text."""
+    decoder = json.JSONDecoder()
+    text, at = stream.read(HEAD_BYTES).lstrip()[1:], 0
+    while True:
+        start = at + len(_GAP.match(text, at)[0])  # type: ignore[index]  # it matches nothing too
+        if text.startswith("]", start):
+            return
+        try:
+            value, at = decoder.raw_decode(text, start)
+        except json.JSONDecodeError:
+            more = stream.read(HEAD_BYTES)
+            if not more:
+                raise
+            text, at = text[start:] + more, 0
+        else:
+            yield value

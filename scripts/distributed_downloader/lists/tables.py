@@ -1,0 +1,94 @@
+"""The files of `urls_folder`, written from the staged rows and their places."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from distributed_downloader import tables
+from distributed_downloader.lists.batching import Placement
+from distributed_downloader.lists.runs import Run, placed_rows, read_slab, slabs_of, write_run
+from distributed_downloader.lists.staging import LEADING, Staged
+from distributed_downloader.paths import Batch
+
+_SLAB_ROWS = 250_000
+_WRITERS = 2  # polars uses every core already; these hide what a file costs beside its rows
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What lies in the files, counted there."""
+
+    batches: int
+    fetchable: int
+    duplicates: int
+    rejected: int
+
+
+def write_rows(staged: Staged, placement: Placement, folder: Path, scratch: Path) -> Written:
+    """Every batch's `urls.parquet`, `rejected.parquet` and `duplicates.parquet`, out of core."""
+    slabs = slabs_of(placement.batches, _SLAB_ROWS)
+    runs: list[Run] = []
+    for rows in placed_rows(staged, placement):
+        _rejected(rows, staged).write_parquet(scratch / f"rejected-{len(runs):06}.parquet")
+        runs.append(write_run(rows, slabs, scratch / f"run-{len(runs):06}.parquet"))
+    batches = _write_batches(staged, placement, runs, folder)
+    pl.scan_parquet(sorted(scratch.glob("rejected-*")), glob=False).sink_parquet(
+        folder / "rejected.parquet"
+    )
+    placement.duplicates.cast(tables.DUPLICATES).write_parquet(folder / "duplicates.parquet")
+    return Written(
+        batches=len(batches),
+        fetchable=_rows_in(batches),
+        duplicates=_rows_in([folder / "duplicates.parquet"]),
+        rejected=_rows_in([folder / "rejected.parquet"]),
+    )
+
+
+def write_partitions(placement: Placement, path: Path) -> None:
+    """One row a batch."""
+    placement.batches.select(tables.PARTITIONS.names()).cast(tables.PARTITIONS).write_parquet(path)
+
+
+def _rejected(rows: pl.DataFrame, staged: Staged) -> pl.DataFrame:
+    """The rejected ones of these rows as given, with the reason."""
+    as_given = pl.coalesce("identifier_original", "identifier").alias("identifier")
+    return rows.filter(pl.col("reason").is_not_null()).select(
+        "uuid",
+        "source_id",
+        as_given,
+        "license",
+        "source",
+        "title",
+        *staged.others,
+        pl.col("reason").cast(pl.String),
+    )
+
+
+def _write_batches(
+    staged: Staged, placement: Placement, runs: list[Run], folder: Path
+) -> list[Path]:
+    columns = [*LEADING, *staged.others, "identifier_original"]
+    names = list(placement.batches.select("server_name", "partition_id").iter_rows())
+    written: list[Path] = []
+
+    def write(batch: int, rows: pl.DataFrame) -> Path:
+        file = folder / Batch(*names[batch]).folder / "urls.parquet"
+        file.parent.mkdir(parents=True)
+        rows.select(columns).write_parquet(file, compression_level=1, statistics=False)
+        return file
+
+    slabs = len(runs[0].starts) - 1 if names else 0
+    with ThreadPoolExecutor(_WRITERS) as writers:
+        for slab in range(slabs):
+            batches = read_slab(runs, slab)
+            written += writers.map(lambda each: write(*each), batches)
+    return written
+
+
+def _rows_in(files: list[Path]) -> int:
+    if not files:
+        return 0
+    rows = pl.scan_parquet(files, glob=False, hive_partitioning=False).select(pl.len())
+    return int(rows.collect().item())

@@ -1,0 +1,96 @@
+"""A run's first and last steps, in the process that runs the workflow.
+
+1. Nothing is touched before everything is checked: settings, budgets, identity, the folder.
+2. The run lock is taken: one run per output folder. A writer that an earlier run left behind is
+   asked to end, and waited for.
+3. A signal asks the writer to stop: it stores what it has, whoever started it.
+"""
+
+import atexit
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from distributed_downloader.configuration.config import (
+    load_settings,
+    notices,
+    resolve_config,
+    settings_of,
+)
+from distributed_downloader.configuration.effective import effective_path, write_effective_config
+from distributed_downloader.configuration.environment import CONFIG_VARIABLE
+from distributed_downloader.configuration.identity import check_identity
+from distributed_downloader.courtesy.budgets import check_budgets
+from distributed_downloader.errors import InputError, LockError
+from distributed_downloader.lists.inputs import find_files
+from distributed_downloader.lists.partition import check_folder
+from distributed_downloader.logs import tell
+from distributed_downloader.settings import Settings
+from distributed_downloader.storage.lock import Lock, request_stop, stop_orphan
+from distributed_downloader.waves.progress import watch
+
+
+def settings_for(given: Mapping[str, Any]) -> Settings:
+    """The settings of what the user gave. Reads only. Raises ConfigError, FolderError."""
+    settings = settings_of(resolve_config(given))
+    check_budgets(settings)
+    check_identity(settings)
+    return settings
+
+
+def settings_of_run(given: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[Settings, Path]:
+    """The settings, and the file in which jobs find them.
+
+    A job on another node reads the workflow anew: in its environment it finds the settings that its
+    run began with, whatever the user has edited since. A run itself takes what it is given.
+    """
+    written = Path(environ.get(CONFIG_VARIABLE, ""))
+    if written.is_file():
+        return load_settings(written), written
+    settings = settings_for(given)
+    return settings, effective_path(settings.raw, settings.paths.configs)
+
+
+def input_files(settings: Settings) -> list[str]:
+    """The files that `path_to_input` names now; none if it names none: partition says it better."""
+    try:
+        return [str(file) for file in find_files(settings.path_to_input)]
+    except InputError:
+        return []
+
+
+def begin_run(settings: Settings, given: Mapping[str, Any]) -> None:
+    """Take the output folder until this process ends. Raises DownloaderError."""
+    check_folder(settings)
+    if not settings.paths.source.exists():
+        find_files(settings.path_to_input)  # an input that is not there leaves no folder behind
+    for notice in notices(given):
+        tell(f"note: {notice}")
+    paths = settings.paths
+    lock = Lock.acquire(paths.run_lock, role="the workflow")
+    atexit.register(lock.release)
+    os.environ["DOWNLOADER_RUN"] = lock.nonce
+    lock.keep_beating()
+    stop_orphan(paths, tell=tell)
+    os.environ[CONFIG_VARIABLE] = str(write_effective_config(settings.raw, paths.configs))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        _stop_writer_first(number, paths.writer_lock)
+    atexit.register(watch(paths.checkpoint, sys.stderr))
+
+
+def _stop_writer_first(number: signal.Signals, writer_lock: Path) -> None:
+    """On this signal, first ask the writer to stop; then what Snakemake does on it."""
+    theirs = signal.getsignal(number)
+
+    def on_signal(received: int, frame: FrameType | None) -> None:
+        with suppress(LockError):  # a disk that takes no request: what follows must happen anyway
+            request_stop(writer_lock)
+        if callable(theirs):
+            theirs(received, frame)
+
+    signal.signal(number, on_signal)

@@ -1,0 +1,245 @@
+"""Reading one batch's folder: its tables, and its parts that no table has taken in yet.
+
+successes.parquet and errors.parquet each name, in their own metadata, the parts they have taken in
+(`absorbed`); a part may still lie there after that. What the tables and parts say together:
+
+1. removed > ok > failed: a row has one state. A removal with `refetch` only blocks the image it
+   took away, told by its `fetched_at`; the row is pending until it has another.
+2. Of several images of a row, the one that is in the table counts, else the oldest.
+3. Of several errors of a row, the newest counts. `waves_tried` is the number of different waves
+   that ended with a retryable failure of it; waves that its parts carried in are among them.
+   `retry_count` is the number of all requests but the first.
+4. A redirect to another group leaves a row pending, at no cost. After MAX_REDIRECTS such waves in
+   a row it is taken for a loop, and final.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from distributed_downloader.paths import Batch, OutputPaths
+from distributed_downloader.records import CONTENT_CODE, POLICY_CLASSES, ErrorClass, State
+from distributed_downloader.storage.parts import IMAGES_NAME, ROWS_NAME, list_parts
+from distributed_downloader.tables import ERRORS, REMOVED, SUCCESSES
+
+SUCCESSES_NAME = "successes.parquet"
+ERRORS_NAME = "errors.parquet"
+REMOVED_NAME = "removed.parquet"
+COMPLETED_NAME = "completed"
+
+MAX_REDIRECTS = 5
+
+STATES = pl.Schema(
+    {
+        "uuid": pl.String,
+        "state": pl.String,
+        "error_class": pl.String,
+        "error_code": pl.Int32,
+        "target": pl.String,  # where a redirect to another group led to
+        "waves_tried": pl.Int32,
+        "retry_count": pl.Int32,
+    }
+)
+
+_ELSEWHERE = ErrorClass.REDIRECT_ELSEWHERE.value
+
+
+def absorbed_by(table: Path) -> frozenset[str]:
+    """Names of the parts that a table has taken in, as far as they may still be there."""
+    try:
+        return frozenset(json.loads(pl.read_parquet_metadata(table).get("absorbed", "[]")))
+    except FileNotFoundError:
+        return frozenset()
+
+
+def new_parts(folder: Path, table: Path) -> list[Path]:
+    """The parts that a table has not taken in. Parts are listed first: one may go meanwhile."""
+    parts = list_parts(folder)
+    known = absorbed_by(table)
+    return [part for part in parts if part.name not in known]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFiles:
+    """What lies in a batch's folder, as it was when it was looked at."""
+
+    folder: Path
+    fresh: tuple[Path, ...]  # parts that successes.parquet has not taken in
+    fresh_errors: tuple[Path, ...]  # parts that errors.parquet has not taken in
+    has_successes: bool
+    has_errors: bool
+    has_removed: bool
+
+    @classmethod
+    def of(cls, folder: Path) -> "BatchFiles":
+        """Look at a folder; it may be absent."""
+        successes, errors = folder / SUCCESSES_NAME, folder / ERRORS_NAME
+        return cls(
+            folder=folder,
+            fresh=tuple(new_parts(folder, successes)),
+            fresh_errors=tuple(new_parts(folder, errors)),
+            has_successes=successes.exists(),
+            has_errors=errors.exists(),
+            has_removed=(folder / REMOVED_NAME).exists(),
+        )
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether successes.parquet alone says which images there are."""
+        return not self.fresh and not self.has_removed
+
+    def removed(self) -> pl.LazyFrame:
+        """removed.parquet as it is; tables.REMOVED."""
+        if not self.has_removed:
+            return pl.LazyFrame(schema=REMOVED)
+        return _scan([self.folder / REMOVED_NAME]).select(REMOVED.names())
+
+    def images(self) -> pl.LazyFrame:
+        """One row for each image there is; tables.SUCCESSES, in a stable order.
+
+        `file` is relative to the folder: a shard, or a part's images.h5.
+        """
+        table = self._table_images()
+        if self.is_plain:
+            return table
+        found = table
+        if self.fresh:
+            fresh = self._part_images().join(table, on="uuid", how="anti", maintain_order="left")
+            fresh = fresh.unique("uuid", keep="first", maintain_order=True)
+            found = pl.concat([table, fresh])
+        return self._without_removed(found)
+
+    def _table_images(self) -> pl.LazyFrame:
+        if not self.has_successes:
+            return pl.LazyFrame(schema=SUCCESSES)
+        return _scan([self.folder / SUCCESSES_NAME]).select(SUCCESSES.names())
+
+    def _part_images(self) -> pl.LazyFrame:
+        """Images of fresh parts, oldest first, with `file` as seen from the folder."""
+        part = pl.col("path").str.extract(r"([^/\\]+)[/\\][^/\\]+$", 1)
+        rows = _scan([path / ROWS_NAME for path in self.fresh], include_file_paths="path")
+        return (
+            rows.filter(pl.col("error_class").is_null())
+            .with_columns(file=part + f"/{IMAGES_NAME}")
+            .select(SUCCESSES.names())
+            .sort("wave", "fetched_at", maintain_order=True)
+        )
+
+    def _without_removed(self, images: pl.LazyFrame) -> pl.LazyFrame:
+        removed = self.removed()
+        gone = removed.filter(~pl.col("refetch"))
+        taken = removed.filter("refetch")
+        left = images.join(gone, on="uuid", how="anti", maintain_order="left")
+        return left.join(taken, on=["uuid", "fetched_at"], how="anti", maintain_order="left")
+
+    def errors(self) -> pl.LazyFrame:
+        """One row for each row that failed, whatever became of it since; tables.ERRORS."""
+        table = pl.LazyFrame(schema=ERRORS)
+        if self.has_errors:
+            table = _scan([self.folder / ERRORS_NAME]).select(ERRORS.names())
+        if not self.fresh_errors:
+            return table
+        rows = _scan([part / ROWS_NAME for part in self.fresh_errors])
+        fresh = rows.filter(pl.col("error_class").is_not_null()).select(ERRORS.names())
+        return merge_errors(pl.concat([table, fresh]))
+
+    def states(self, retries_waves: int) -> pl.DataFrame:
+        """The state of each row that anything is known of; STATES."""
+        light = ["uuid", "error_class", "error_code", "retryable", "final_url"]
+        images = self.images().select("uuid").collect()
+        removed = self.removed().select("uuid", "refetch").collect()
+        errors = self.errors().select(*light, "waves_tried", "retry_count").collect()
+        gone = removed.filter(~pl.col("refetch"))
+        errors = errors.join(images, on="uuid", how="anti").join(gone, on="uuid", how="anti")
+        known = pl.concat([images.select("uuid"), gone.select("uuid"), errors.select("uuid")])
+        again = removed.filter("refetch").join(known, on="uuid", how="anti")
+        return pl.concat(
+            [
+                _as(images, State.OK),
+                _as(gone, State.REMOVED),
+                _as(again.unique("uuid"), State.PENDING),
+                _error_states(errors, retries_waves),
+            ]
+        )
+
+
+def _scan(paths: Sequence[Path], include_file_paths: str | None = None) -> pl.LazyFrame:
+    # The folders are hive-style: left to itself, polars would add server_name and partition_id.
+    return pl.scan_parquet(
+        list(paths), hive_partitioning=False, glob=False, include_file_paths=include_file_paths
+    )
+
+
+def merge_errors(records: pl.LazyFrame) -> pl.LazyFrame:
+    """One error for each row of several records of it: the rules 3 and 4 above."""
+    records = records.select(ERRORS.names())
+    single = records.filter(pl.col("uuid").is_unique())
+    merged = pl.concat([single, _merged(records.filter(pl.col("uuid").is_duplicated()))])
+    return _redirects_that_end(merged.with_columns(pl.col("retry_count").clip(0)))
+
+
+def _merged(records: pl.LazyFrame) -> pl.LazyFrame:
+    # Each record says how many waves there were up to its own, with its own if that counts. The
+    # rows of a wave that was started again were planned anew, and say one too many the second
+    # time: of the records that count for one wave, the smallest is right.
+    smallest = pl.col("waves_tried").min().over("uuid", "tried_wave")
+    up_to = pl.when(pl.col("tried_wave").is_null()).then("waves_tried").otherwise(smallest)
+    ordered = records.with_columns(up_to.alias("waves_tried"))
+    ordered = ordered.sort("wave", "fetched_at", maintain_order=True)
+    led_elsewhere = (pl.col("redirects") > 0).cast(pl.Int32)  # also a row that ended as a loop
+    is_elsewhere_until_the_end = led_elsewhere.reverse().cum_min().reverse()
+    merged = ordered.group_by("uuid", maintain_order=True).agg(
+        pl.exclude("retry_count", "waves_tried", "tried_wave", "redirects").last(),
+        (pl.col("retry_count") + 1).sum().sub(1).cast(pl.Int32).alias("retry_count"),
+        pl.col("waves_tried", "tried_wave").max(),
+        (pl.col("redirects") * is_elsewhere_until_the_end).sum().cast(pl.Int32),
+    )
+    return merged.select(ERRORS.names())
+
+
+def _redirects_that_end(errors: pl.LazyFrame) -> pl.LazyFrame:
+    loops = (pl.col("error_class") == _ELSEWHERE) & (pl.col("redirects") >= MAX_REDIRECTS)
+    message = f"led to another group in {MAX_REDIRECTS} waves, the last time to "
+    return errors.with_columns(
+        error_class=pl.when(loops)
+        .then(pl.lit(ErrorClass.REDIRECT_LOOP.value))
+        .otherwise("error_class"),
+        error_code=pl.when(loops).then(CONTENT_CODE).otherwise("error_code").cast(pl.Int32),
+        error_msg=pl.when(loops)
+        .then(message + pl.col("final_url").fill_null("?"))
+        .otherwise("error_msg"),
+        retryable=pl.col("retryable") & ~loops,
+    )
+
+
+def _as(rows: pl.DataFrame, state: State) -> pl.DataFrame:
+    rows = rows.select("uuid", state=pl.lit(state.value))
+    return pl.concat([rows, STATES.to_frame()], how="diagonal")
+
+
+def _error_states(errors: pl.DataFrame, retries_waves: int) -> pl.DataFrame:
+    elsewhere = pl.col("error_class") == _ELSEWHERE
+    tried_enough = pl.col("waves_tried") >= retries_waves
+    state = (
+        pl.when(elsewhere)
+        .then(pl.lit(State.PENDING.value))
+        .when(pl.col("error_class").is_in([word.value for word in POLICY_CLASSES]))
+        .then(pl.lit(State.REFUSED.value))
+        .when(~pl.col("retryable") | tried_enough)
+        .then(pl.lit(State.FAILED_FINAL.value))
+        .otherwise(pl.lit(State.FAILED_RETRYABLE.value))
+    )
+    target = pl.when(elsewhere).then("final_url")
+    return errors.with_columns(state=state, target=target).select(STATES.names())
+
+
+def read_states(batch: Batch, paths: OutputPaths, retries_waves: int) -> pl.DataFrame:
+    """The state of each row of a batch that anything is known of, over tables and parts; STATES.
+
+    A row that is not in it is pending. A row is final when it may not be retried, or was tried in
+    `retries_waves` waves. The folder and its tables may be absent.
+    """
+    return BatchFiles.of(paths.batch_images(batch)).states(retries_waves)

@@ -1,0 +1,271 @@
+"""Reading the images back, at random or one after the other.
+
+    with Dataset("out") as dataset:
+        len(dataset), dataset["<uuid>"].row["title"]
+        dataset.image(0).show()
+        dataset.table().group_by("server").len().collect()
+
+A Dataset is what the folder held when it was opened, and may be read while a run goes on: images
+whose part has been consolidated meanwhile are found again. It may be shared by threads, forked, and
+pickled (a worker gets the same images at the same positions, and opens the files itself).
+"""
+
+import io
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from PIL import Image
+
+from distributed_downloader.errors import FolderError
+from distributed_downloader.paths import OUTPUT_STRUCTURE, Batch
+from distributed_downloader.storage.batch_files import BatchFiles
+from distributed_downloader.storage.dataset_index import ATTEMPTS, DatasetIndex, places_of
+from distributed_downloader.storage.image_files import ImageFile
+from distributed_downloader.tables import SUCCESSES
+
+MAX_OPEN_FILES = 128
+MAX_TABLES = 4  # batches whose rows are held in memory
+
+_BATCH: dict[str, type[pl.DataType]] = {"server_name": pl.String, "partition_id": pl.Int64}
+TABLE = pl.Schema([*SUCCESSES.items(), *_BATCH.items()])
+
+Body = bytes  # the name is a method of Dataset, too
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One image of a dataset; its bytes and its row are read when asked for."""
+
+    dataset: "Dataset" = field(repr=False)
+    position: int
+    uuid: str
+
+    @property
+    def bytes(self) -> Body:
+        """The encoded image, as it is stored."""
+        return self.dataset.bytes(self.position)
+
+    @property
+    def image(self) -> Image.Image:
+        """The decoded image."""
+        return self.dataset.image(self.position)
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """Its row of the table."""
+        return self.dataset.row(self.position)
+
+
+class Dataset:
+    """The images of an output folder (or of its images folder), by position and by uuid."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Raises FolderError if there is no dataset."""
+        self.path = _images_folder(Path(path))
+        self._batches = tuple(_batch_folders(self.path))
+        self._index = DatasetIndex.of(self._batches)
+        self._open()
+
+    def _open(self) -> None:
+        # Hashes of uuids, sorted, and their positions: a tenth of a dict. Made when first asked.
+        self._by_hash: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None
+        self._lock = threading.Lock()
+        self._files: OrderedDict[int, ImageFile] = OrderedDict()
+        self._tables: OrderedDict[int, pl.DataFrame] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("path", "_batches", "_index")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+        self._open()
+
+    def __len__(self) -> int:
+        return len(self._index.uuids)
+
+    def __iter__(self) -> Iterator[ImageRecord]:
+        return (self[position] for position in range(len(self)))
+
+    def __getitem__(self, key: int | str) -> ImageRecord:
+        """The image at a position, negative from the end (IndexError), or of a uuid (KeyError)."""
+        position = self.position(key)
+        return ImageRecord(self, position, self._index.uuids[position])
+
+    def __contains__(self, uuid: object) -> bool:
+        return isinstance(uuid, str) and self._find(uuid) is not None
+
+    def position(self, key: int | str) -> int:
+        """Where an image is, from 0. Raises KeyError for a uuid, IndexError for a position."""
+        if not isinstance(key, str):
+            return self._checked(key)
+        position = self._find(key)
+        if position is None:
+            raise KeyError(f"no image of uuid {key!r} in {self.path}")
+        return position
+
+    def _find(self, uuid: str) -> int | None:
+        if self._by_hash is None:
+            hashes = np.fromiter(map(hash, self._index.uuids), np.int64, len(self))
+            order = np.argsort(hashes, kind="stable")
+            self._by_hash = hashes[order], order
+        hashes, order = self._by_hash
+        wanted = hash(uuid)
+        for place in range(int(hashes.searchsorted(wanted)), len(hashes)):
+            if hashes[place] != wanted:
+                break
+            if self._index.uuids[int(order[place])] == uuid:
+                return int(order[place])
+        return None
+
+    def _checked(self, position: int) -> int:
+        size = len(self)
+        if not -size <= position < size:
+            raise IndexError(f"position {position} of a dataset of {size} images ({self.path})")
+        return int(position) % size
+
+    def bytes(self, key: int | str) -> Body:
+        """The encoded image, as it is stored."""
+        return self._read(self.position(key), "data")
+
+    def image(self, key: int | str) -> Image.Image:
+        """The decoded image."""
+        image = Image.open(io.BytesIO(self.bytes(key)))
+        image.load()
+        return image
+
+    def original(self, key: int | str) -> Body:
+        """The bytes as they were received. Raises KeyError if they were not kept."""
+        position = self.position(key)
+        body = self._read(position, "original")
+        if body:
+            return body
+        row = self.row(position)
+        if row["hashsum_original"] != row["hashsum_resized"]:
+            raise KeyError(f"the original of {row['uuid']} was not kept (images.keep_original)")
+        return self.bytes(position)
+
+    def row(self, key: int | str) -> dict[str, Any]:
+        """The image's row of the table; the rows of a batch are read together."""
+        position = self.position(key)
+        batch = self._index.batch_of(position)
+        table = self._table(batch)
+        offset = position - int(self._index.starts[batch])
+        if offset >= len(table) or table["uuid"][offset] != self._index.uuids[position]:
+            table = table.filter(uuid=self._index.uuids[position])
+            offset = 0
+        if table.is_empty():
+            raise KeyError(f"{self._index.uuids[position]} has been removed meanwhile")
+        return table.row(offset, named=True)
+
+    def table(self) -> pl.LazyFrame:
+        """One row an image, in the order of positions: successes, server_name, partition_id."""
+        frames: list[pl.LazyFrame] = []
+        plain: list[Path] = []
+        for folder in self._batches:
+            look = BatchFiles.of(folder)
+            if look.is_plain and look.has_successes:
+                plain.append(folder)
+                continue
+            frames += [_scan_plain(plain), _with_batch(look)]
+            plain = []
+        return pl.concat([*frames, _scan_plain(plain)])
+
+    def close(self) -> None:
+        """Close the files; the next read opens them again."""
+        with self._lock:
+            for file in self._files.values():
+                file.close()
+            self._files.clear()
+            self._tables.clear()
+
+    def __enter__(self) -> "Dataset":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Dataset({str(self.path)!r}): {len(self)} images"
+
+    def _read(self, position: int, kind: str) -> Body:
+        for attempt in range(ATTEMPTS):
+            number = int(self._index.numbers[position])
+            try:
+                return self._file(number).read(int(self._index.indexes[position]), kind)
+            except FileNotFoundError:
+                if attempt < ATTEMPTS - 1:
+                    self._look_again(self._index.batch_of(position))
+        path = self._index.files[int(self._index.numbers[position])]
+        raise KeyError(f"the image of {self._index.uuids[position]} is gone: {path} is missing")
+
+    def _file(self, number: int) -> ImageFile:
+        with self._lock:
+            file = self._files.get(number)
+            if file is None:
+                file = self._files[number] = ImageFile(self._index.files[number])
+                if len(self._files) > MAX_OPEN_FILES:
+                    self._files.popitem(last=False)  # closed when its last reader lets go of it
+            else:
+                self._files.move_to_end(number)
+            return file
+
+    def _table(self, batch: int) -> pl.DataFrame:
+        with self._lock:
+            if batch not in self._tables:
+                look = BatchFiles.of(self._batches[batch])
+                self._tables[batch] = _with_batch(look).collect()
+                if len(self._tables) > MAX_TABLES:
+                    self._tables.popitem(last=False)
+            return self._tables[batch]
+
+    def _look_again(self, batch: int) -> None:
+        with self._lock:
+            self._tables.pop(batch, None)
+            self._index.update(batch, places_of(self._batches[batch]))
+
+
+def _images_folder(path: Path) -> Path:
+    path = path.absolute()
+    for folder in (path / OUTPUT_STRUCTURE["images_folder"], path):
+        if folder.is_dir() and (folder != path or any(folder.glob("server_name=*"))):
+            return folder
+    raise FolderError(
+        f"There is no dataset in {path}: neither an images folder in it nor folders server_name=*. "
+        "Give the path_to_output of a run, or its images folder."
+    )
+
+
+def _batch_folders(images: Path) -> Iterator[Path]:
+    found = []
+    for folder in images.glob("server_name=*/partition_id=*"):
+        try:
+            found.append((Batch.from_folder(folder), folder))
+        except ValueError:
+            continue
+    yield from (folder for _, folder in sorted(found))
+
+
+def _scan_plain(folders: list[Path]) -> pl.LazyFrame:
+    """The tables of many batches by one scan; polars reads server_name from the folders' names."""
+    if not folders:
+        return pl.LazyFrame(schema=TABLE)
+    paths = [folder / "successes.parquet" for folder in folders]
+    table = pl.scan_parquet(paths, hive_partitioning=True, hive_schema=_BATCH, glob=False)
+    return table.select(TABLE.names())
+
+
+def _with_batch(look: BatchFiles) -> pl.LazyFrame:
+    batch = Batch.from_folder(look.folder)
+    return look.images().with_columns(
+        server_name=pl.lit(batch.server_name),
+        partition_id=pl.lit(batch.partition_id, pl.Int64),
+    )

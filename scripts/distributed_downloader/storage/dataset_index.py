@@ -1,0 +1,74 @@
+"""Where each image of a dataset lies: a few small columns, in the order of positions."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from distributed_downloader.storage.batch_files import BatchFiles
+from distributed_downloader.tables import SUCCESSES
+
+ATTEMPTS = 5  # a run may consolidate while we look
+
+_PLACES = pl.Schema({name: SUCCESSES[name] for name in ("uuid", "file", "index")})
+
+
+@dataclass(slots=True)
+class DatasetIndex:
+    """Where each image lies: small columns for all of them, in the order of positions."""
+
+    folders: tuple[Path, ...]  # by batch
+    starts: npt.NDArray[np.int64]  # first position of each batch, and the end
+    uuids: pl.Series
+    files: list[Path]
+    numbers: npt.NDArray[np.int32]  # in `files`
+    indexes: npt.NDArray[np.int64]  # in the file
+
+    @classmethod
+    def of(cls, folders: tuple[Path, ...]) -> "DatasetIndex":
+        """Look into the folders of these batches."""
+        tables = [places_of(folder) for folder in folders]
+        starts = np.zeros(len(tables) + 1, dtype=np.int64)
+        np.cumsum([len(table) for table in tables], out=starts[1:])
+        table = pl.concat([_PLACES.to_frame(), *tables])
+        empty = np.zeros(len(table), dtype=np.int32)
+        index = cls(folders, starts, table["uuid"].rechunk(), [], empty, table["index"].to_numpy())
+        index.indexes = index.indexes.copy()
+        for batch, places in enumerate(tables):
+            start, end = int(starts[batch]), int(starts[batch + 1])
+            index.numbers[start:end] = index._numbers_of(batch, places["file"])
+        return index
+
+    def _numbers_of(self, batch: int, files: pl.Series) -> npt.NDArray[np.int32]:
+        first = len(self.files)
+        names = files.unique(maintain_order=True)
+        self.files += [self.folders[batch] / name for name in names]
+        numbers = {name: first + number for number, name in enumerate(names)}
+        return files.replace_strict(numbers, return_dtype=pl.Int32).to_numpy()
+
+    def batch_of(self, position: int) -> int:
+        """The batch of an image, by its place in `folders`."""
+        return int(np.searchsorted(self.starts, position, side="right")) - 1
+
+    def update(self, batch: int, places: pl.DataFrame) -> None:
+        """Note where the batch's images lie now; those that are gone stay where they were."""
+        start, end = int(self.starts[batch]), int(self.starts[batch + 1])
+        numbers = self._numbers_of(batch, places["file"])
+        rows = {uuid: row for row, uuid in enumerate(places["uuid"])}
+        for position, uuid in enumerate(self.uuids[start:end], start):
+            if (row := rows.get(uuid)) is not None:
+                self.numbers[position] = numbers[row]
+                self.indexes[position] = places["index"][row]
+
+
+def places_of(folder: Path) -> pl.DataFrame:
+    """Where the images of a batch lie now, in the order of `BatchFiles.images`."""
+    for attempt in range(ATTEMPTS):
+        try:
+            return BatchFiles.of(folder).images().select(_PLACES.names()).collect()
+        except FileNotFoundError:  # consolidated between two looks
+            if attempt == ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable")

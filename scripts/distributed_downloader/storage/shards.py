@@ -1,0 +1,290 @@
+"""Consolidation: a batch's parts become big immutable shards and two tables.
+
+Steps, each whole or not at all: after a kill between any two, the next run goes on from there
+1. the fresh images are copied into shards under names that no table has named before;
+2. successes.parquet: the rows, the parts it has taken in, the number of the next shard;
+3. errors.parquet: the same for the rows that failed and have no image;
+4. removed.parquet loses the rows that have been fetched again;
+5. parts that both tables have taken in go, and so do shards that successes.parquet does not name;
+6. `completed` appears when every row of the batch has a final state (and goes when one has not).
+
+A shard is never written to again. When more than MAX_SMALL_SHARDS small ones have piled up, step 1
+copies them too, into one. A reader that still has the old table finds a shard gone then: it looks
+into the table again (Dataset does).
+"""
+
+import json
+import logging
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from distributed_downloader.durable import (
+    crash_point,
+    read_json,
+    remove_orphans,
+    whole_file,
+    write_json,
+)
+from distributed_downloader.paths import Batch, OutputPaths
+from distributed_downloader.records import FINAL_STATES, State
+from distributed_downloader.storage.batch_files import (
+    COMPLETED_NAME,
+    ERRORS_NAME,
+    REMOVED_NAME,
+    SUCCESSES_NAME,
+    BatchFiles,
+    absorbed_by,
+    read_states,
+)
+from distributed_downloader.storage.image_files import (
+    ImageFile,
+    ImageFileWriter,
+    new_image_file,
+    offsets_of,
+)
+from distributed_downloader.storage.parts import list_parts
+from distributed_downloader.tables import ERRORS, SUCCESSES
+
+__all__ = ["MAX_SHARD_BYTES", "MAX_SMALL_SHARDS", "consolidate", "read_states", "remove_images"]
+
+log = logging.getLogger(__name__)
+
+MAX_SHARD_BYTES = 1 << 30
+SMALL_SHARD_BYTES = 64 << 20
+MAX_SMALL_SHARDS = 16
+
+_SHARD = re.compile(r"images-(\d+)\.h5")
+_METADATA = {"absorbed", "next_shard"}
+_PLACE = ["file", "index"]
+_MOVED = {"file": pl.String, "index": pl.Int64, "new_file": pl.String, "new_index": pl.Int64}
+
+Allowed = Callable[[], None]
+
+
+def consolidate(
+    batch: Batch,
+    paths: OutputPaths,
+    total_rows: int,
+    *,
+    retries_waves: int,
+    allowed: Allowed,
+) -> Counter[str]:
+    """Take in the batch's parts; the number of its rows in each state. May be run at any time.
+
+    `total_rows` is the batch's number of rows, `allowed` raises LockError if this run must not
+    write any more. Raises StorageError. One process at a time: nobody else may write the folder.
+    """
+    folder = paths.batch_images(batch)
+    if not folder.is_dir():
+        return Counter({State.PENDING.value: total_rows} if total_rows else {})
+    remove_orphans(folder)
+    look = BatchFiles.of(folder)
+    if look.fresh or look.fresh_errors:
+        _take_in(batch, look, allowed)
+        _forget_refetched(BatchFiles.of(folder), allowed)
+    allowed()
+    _clear_away(folder)
+    states = read_states(batch, paths, retries_waves)
+    return _mark_completed(folder, states, total_rows, retries_waves)
+
+
+def _take_in(batch: Batch, look: BatchFiles, allowed: Allowed) -> None:
+    names = sorted(part.name for part in list_parts(look.folder))
+    images = look.images()
+    moved, next_shard = _write_shards(batch, look.folder, images, allowed)
+    metadata = {"absorbed": json.dumps(names), "next_shard": str(next_shard)}
+    crash_point("consolidate:before_successes")
+    _write_table(look.folder / SUCCESSES_NAME, _relocated(images, moved), metadata, allowed)
+    crash_point("consolidate:after_successes")
+    taken = BatchFiles.of(look.folder)
+    gone = taken.removed().filter(~pl.col("refetch"))
+    errors = taken.errors().join(taken.images(), on="uuid", how="anti", maintain_order="left")
+    errors = errors.join(gone, on="uuid", how="anti", maintain_order="left").select(ERRORS.names())
+    _write_table(look.folder / ERRORS_NAME, errors, metadata, allowed)
+    crash_point("consolidate:after_errors")
+
+
+def _write_table(
+    path: Path, table: pl.LazyFrame, metadata: dict[str, str], allowed: Allowed
+) -> None:
+    with whole_file(path) as beside:
+        table.sink_parquet(beside, metadata=metadata)
+        allowed()
+
+
+def _relocated(images: pl.LazyFrame, moved: pl.DataFrame) -> pl.LazyFrame:
+    """The images with the places that they were copied to."""
+    joined = images.join(moved.lazy(), on=_PLACE, how="left", maintain_order="left")
+    new_places = [pl.coalesce(f"new_{name}", name).alias(name) for name in _PLACE]
+    return joined.with_columns(new_places).select(SUCCESSES.names())
+
+
+def _write_shards(
+    batch: Batch, folder: Path, images: pl.LazyFrame, allowed: Allowed
+) -> tuple[pl.DataFrame, int]:
+    """Copy what lies in parts (and small shards, if they are many) into new shards.
+
+    Returns where things went (file, index, new_file, new_index) and the next shard's number.
+    """
+    places = images.select("uuid", *_PLACE).collect()
+    number = _next_shard(folder)
+    moved = [pl.DataFrame(schema=_MOVED)]
+    for (_,), rows in _loads(folder, places).group_by("load", maintain_order=True):
+        name = f"images-{number}.h5"
+        crash_point("consolidate:before_shard")
+        _copy(batch, folder, name, rows, allowed)
+        crash_point("consolidate:after_shard")
+        places_now = {"new_file": pl.lit(name), "new_index": pl.int_range(pl.len())}
+        moved.append(rows.select(*_PLACE, **places_now))
+        number += 1
+    return pl.concat(moved), number
+
+
+def _next_shard(folder: Path) -> int:
+    """A number that is over those of all shards there are, and of those there were."""
+    there = [int(match[1]) for path in folder.iterdir() if (match := _SHARD.fullmatch(path.name))]
+    return max([_noted_next_shard(folder), *(number + 1 for number in there)])
+
+
+def _noted_next_shard(folder: Path) -> int:
+    try:
+        return int(pl.read_parquet_metadata(folder / SUCCESSES_NAME).get("next_shard", "0"))
+    except FileNotFoundError:
+        return 0
+
+
+def _sources(folder: Path, files: list[str]) -> list[str]:
+    """The files to copy from: those of parts, and the small shards when there are many."""
+    shards = [file for file in files if _SHARD.fullmatch(file)]
+    fresh = [file for file in files if not _SHARD.fullmatch(file)]
+    small = [file for file in shards if (folder / file).stat().st_size < SMALL_SHARD_BYTES]
+    return [*small, *fresh] if fresh and len(small) >= MAX_SMALL_SHARDS else fresh
+
+
+def _loads(folder: Path, places: pl.DataFrame) -> pl.DataFrame:
+    """What is to be copied: uuid, file, index, bytes and, about MAX_SHARD_BYTES each, its load."""
+    sources = _sources(folder, places["file"].unique(maintain_order=True).to_list())
+    tables = [places.clear().with_columns(bytes=pl.lit(0, pl.Int64))]
+    for file in sources:
+        rows = places.filter(file=file).sort("index")
+        with ImageFile(folder / file) as source:
+            sizes = source.sizes("data") + source.sizes("original")
+        taken = sizes[rows["index"].to_numpy()].astype(np.int64)
+        tables.append(rows.with_columns(bytes=pl.Series(taken, dtype=pl.Int64)))
+    before = pl.col("bytes").cum_sum() - pl.col("bytes")
+    return pl.concat(tables).with_columns(load=before // MAX_SHARD_BYTES)
+
+
+def _copy(batch: Batch, folder: Path, name: str, rows: pl.DataFrame, allowed: Allowed) -> None:
+    """Write a shard of these images (file, index), in a stream."""
+    runs = {
+        str(file): run["index"].to_numpy()
+        for (file,), run in rows.group_by("file", maintain_order=True)
+    }
+    uuids = rows["uuid"].to_list()
+    with whole_file(folder / name) as beside, new_image_file(beside, batch, uuids) as shard:
+        for kind in ("data", "original"):
+            sizes, has_any = [], kind == "data"
+            for file, indexes in runs.items():
+                with ImageFile(folder / file) as source:
+                    sizes.append(source.sizes(kind)[indexes])
+                    has_any = has_any or source.has_originals
+            if has_any:
+                shard.lay_out(kind, offsets_of(np.concatenate(sizes)))
+                _copy_kind(folder, kind, runs, shard)
+        allowed()
+
+
+def _copy_kind(
+    folder: Path, kind: str, runs: dict[str, npt.NDArray[np.int64]], shard: ImageFileWriter
+) -> None:
+    for file, indexes in runs.items():
+        with ImageFile(folder / file) as source:
+            for chunk in source.chunks(indexes, kind):
+                shard.append(kind, chunk)
+
+
+def _forget_refetched(look: BatchFiles, allowed: Allowed) -> None:
+    """One row per uuid over the tables: a row that was fetched again is removed no longer."""
+    if not look.has_removed:
+        return
+    removed = look.removed().collect()
+    again = look.images().select("uuid").collect()
+    is_again = pl.col("refetch") & pl.col("uuid").is_in(again["uuid"].implode())
+    left = removed.filter(~is_again)
+    if len(left) < len(removed):
+        _write_table(look.folder / REMOVED_NAME, left.lazy(), {}, allowed)
+    crash_point("consolidate:after_removed")
+
+
+def _clear_away(folder: Path) -> None:
+    """Remove parts that both tables have taken in, and shards that no row names."""
+    successes = folder / SUCCESSES_NAME
+    done = absorbed_by(successes) & absorbed_by(folder / ERRORS_NAME)
+    for part in list_parts(folder):
+        if part.name in done:
+            crash_point("consolidate:before_part_goes")
+            shutil.rmtree(part, ignore_errors=True)  # what stays is skipped, and goes next time
+    crash_point("consolidate:after_parts")
+    named = set()
+    if successes.exists():
+        named = set(pl.scan_parquet(successes).select(pl.col("file").unique()).collect()["file"])
+    for path in folder.iterdir():
+        if _SHARD.fullmatch(path.name) and path.name not in named:
+            path.unlink()
+
+
+def _mark_completed(
+    folder: Path, states: pl.DataFrame, total_rows: int, retries_waves: int
+) -> Counter[str]:
+    counts = Counter(dict(states.group_by("state").len().iter_rows()))
+    unknown = total_rows - len(states)
+    if unknown > 0:
+        counts[State.PENDING.value] += unknown
+    mark = folder / COMPLETED_NAME
+    if sum(counts[state.value] for state in FINAL_STATES) >= total_rows:
+        told = {"rows": total_rows, "retries_waves": retries_waves, **dict(sorted(counts.items()))}
+        if read_json(mark) != told:
+            crash_point("consolidate:before_completed")
+            write_json(mark, told)
+            log.info("batch finished: %s: %s", folder.parent.name, told)
+    else:
+        mark.unlink(missing_ok=True)
+    return counts
+
+
+def remove_images(
+    batch: Batch, paths: OutputPaths, which: pl.DataFrame, *, allowed: Allowed
+) -> int:
+    """Move rows of a consolidated batch to removed.parquet; how many were moved.
+
+    `which`: uuid, tool, reason, refetch. With `refetch` the row becomes pending again. The removal
+    counts from the moment removed.parquet is written; a kill after that leaves nothing to repair.
+    """
+    folder = paths.batch_images(batch)
+    look = BatchFiles.of(folder)
+    marks = which.lazy().select("uuid", "tool", "reason", "refetch").unique("uuid")
+    images = look.images()
+    leaving = images.join(marks, on="uuid", how="inner", maintain_order="left").collect()
+    if leaving.is_empty():
+        return 0
+    before = look.removed().collect().join(leaving, on="uuid", how="anti")
+    table = pl.concat([before, leaving.select(before.columns)])
+    _write_table(folder / REMOVED_NAME, table.lazy(), {}, allowed)
+    crash_point("remove:after_removed")
+    successes = folder / SUCCESSES_NAME
+    if successes.exists():
+        metadata = pl.read_parquet_metadata(successes)
+        kept = {name: metadata[name] for name in metadata if name in _METADATA}
+        in_table = pl.scan_parquet(successes, hive_partitioning=False).select(SUCCESSES.names())
+        left = in_table.join(leaving.lazy(), on="uuid", how="anti", maintain_order="left")
+        _write_table(successes, left, kept, allowed)
+    (folder / COMPLETED_NAME).unlink(missing_ok=True)
+    return len(leaving)

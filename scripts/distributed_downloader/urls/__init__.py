@@ -1,0 +1,1 @@
+"""URLs as they stand in lists, and as they can be asked for."""

@@ -1,0 +1,71 @@
+"""When another wave is due: what the workflow's loop asks of the live state.
+
+1. Work that is left when a run starts earns a wave. If a person has changed meanwhile what is left
+   (the ignored table, `retries.waves`), it has to be counted anew: that takes a wave, too. So
+   does a wave that was cut: what it stored waits to be consolidated.
+2. A wave that left rows behind earns another one, until `num_downloads` waves have run.
+3. A wave that changed nothing earns none: another would change nothing either, unless a server
+   rests meanwhile.
+4. If all that is left belongs to blocked groups, a wave is due only if the first of them is free
+   within `politeness.wait_s`; its plan then waits, without a job.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from distributed_downloader.durable import read_json
+from distributed_downloader.paths import OutputPaths
+from distributed_downloader.settings import Settings
+from distributed_downloader.waves.left import rules_of_today
+
+STARTED = "started.json"
+PROGRESS = "progress.json"
+
+
+def started_waves(paths: OutputPaths) -> list[int]:
+    """Waves that asked a server, or may have."""
+    return sorted(int(mark.parent.name) for mark in paths.schedules.glob(f"*/{STARTED}"))
+
+
+def first_wave(paths: OutputPaths) -> int:
+    """The number of this run's first wave: a wave that was cut is not gone on with, but followed.
+
+    What it stored is known from the files; its plan is out of date.
+    """
+    return max(started_waves(paths), default=-1) + 1
+
+
+def next_wave_is_due(
+    paths: OutputPaths,
+    settings: Settings,
+    *,
+    first: int,
+    wave: int,
+    now: Callable[[], float] = time.time,
+) -> bool:
+    """Whether wave number `wave` of a run that began with number `first` is due, or is done."""
+    if _progress(paths, wave) is not None:
+        return True
+    left = read_json(paths.left)
+    if left is None or (wave == first and left.get("rules") != rules_of_today(settings)):
+        return wave == first  # nothing is known of what is left
+    is_more = left["left"] > 0 or (wave == first and _was_cut(paths, wave - 1))
+    if not is_more or (settings.num_downloads and wave - first >= settings.num_downloads):
+        return False
+    if wave > first and _changed_nothing(_progress(paths, wave - 1)):
+        return False
+    return bool(left["free_at"] - now() <= settings.politeness.wait_s)
+
+
+def _was_cut(paths: OutputPaths, wave: int) -> bool:
+    return (paths.wave(wave) / STARTED).exists() and _progress(paths, wave) is None
+
+
+def _changed_nothing(progress: Any) -> bool:
+    return progress["changed"] == 0 and not progress["blocked"]
+
+
+def _progress(paths: OutputPaths, wave: int) -> Any:
+    return read_json(Path(paths.wave(wave) / PROGRESS))

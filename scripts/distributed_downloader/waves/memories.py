@@ -1,0 +1,93 @@
+"""What is known of groups and must outlive a rank: blocks, learned rates, bytes of the day.
+
+Each rank keeps one file in its wave's folder and replaces it before a new block matters; nobody
+else writes it. A later wave reads all of them: for each group the newest word holds, and the
+longest block.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from distributed_downloader.courtesy.group_pace import Memory, merge_memories
+from distributed_downloader.durable import read_json, write_json
+from distributed_downloader.paths import OutputPaths
+from distributed_downloader.tables import LEARNED
+from distributed_downloader.waves.left import LEARNED_NAME, Block
+
+SUM_NAME = "memories.json"
+PROFILE_FOLDER = "profile"  # of the schedules, beside the waves
+AUDIT = "audit"  # the key beside a group's memory in a rank's file
+
+
+def memory_file(folder: Path, rank: int) -> Path:
+    """Where a rank keeps what it knows of its groups."""
+    return folder / f"groups-{rank}.json"
+
+
+def save_memories(
+    file: Path, memories: Mapping[str, Memory], audits: Iterable[Mapping[str, Any]] = ()
+) -> None:
+    """Replace the rank's file, durably; `audits` are rows of tables.LEARNED, as they are so far."""
+    so_far = {audit["group"]: {AUDIT: audit} for audit in audits}
+    write_json(
+        file,
+        {group: memory.as_json() | so_far.get(group, {}) for group, memory in memories.items()},
+    )
+
+
+def read_audits(folder: Path) -> pl.DataFrame:
+    """What a wave proves of its groups, as tables.LEARNED; of one that was killed, what it saved.
+
+    `folder` is the wave's, or profile's.
+    """
+    learned = folder / LEARNED_NAME
+    if learned.is_file():
+        return pl.read_parquet(learned, hive_partitioning=False)
+    audits = [
+        memory[AUDIT]
+        for file in sorted(folder.glob("groups-*.json"))
+        for memory in (read_json(file) or {}).values()
+        if AUDIT in memory
+    ]
+    return pl.DataFrame(audits, LEARNED)
+
+
+def load_memories(paths: OutputPaths) -> dict[str, Memory]:
+    """Group -> what all ranks of all waves know of it.
+
+    A wave that came to its end has summed up all before it; what is newer is read rank by rank.
+    """
+    folders = sorted(paths.schedules.glob("*"), key=_age, reverse=True)
+    known: dict[str, list[Memory]] = defaultdict(list)
+    for folder in folders:
+        for file in (*folder.glob("groups-*.json"), folder / SUM_NAME):
+            for group, memory in (read_json(file) or {}).items():
+                known[group].append(Memory.from_json(memory))
+        if (folder / SUM_NAME).exists():
+            break
+    return {group: merge_memories(memories) for group, memories in known.items()}
+
+
+def sum_up(paths: OutputPaths, wave: int) -> dict[str, Memory]:
+    """Write down what is known after a wave, so that nobody need read the older files again."""
+    memories = load_memories(paths)
+    save_memories(paths.wave(wave) / SUM_NAME, memories)
+    return memories
+
+
+def _age(folder: Path) -> int:
+    """The wave's number; profile came before all waves."""
+    return int(folder.name) if folder.name.isdigit() else -1
+
+
+def blocks_of(memories: Mapping[str, Memory]) -> dict[str, Block]:
+    """Group -> until when it is blocked, and why, for `left.json`."""
+    return {
+        group: Block(memory.blocked_until, memory.cause)
+        for group, memory in memories.items()
+        if memory.blocked_until
+    }

@@ -1,0 +1,297 @@
+"""One rank at work: all its groups at once, one event loop, a few codec threads, one store.
+
+    queue of a group -> gate (may we, and when) -> fetch -> codec threads -> store -> parts
+
+What to do with an outcome is decided in `next_try_s`; everything that lasts is in the store.
+Nothing here waits for another rank.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import httpx
+
+from distributed_downloader.admission.gate import Gate
+from distributed_downloader.codec.images import encode
+from distributed_downloader.records import (
+    CONTENT_CODE,
+    ErrorClass,
+    Failed,
+    Fetched,
+    Outcome,
+    Redirected,
+    Row,
+    Try,
+)
+from distributed_downloader.settings import Settings
+from distributed_downloader.storage.store import Store
+from distributed_downloader.waves.group_queue import GroupQueue
+from distributed_downloader.wire.fetching import FetchLimits, fetch
+from distributed_downloader.wire.reading import quoted
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.5  # how often a rank looks whether it is done
+GRACE_S = 3.0  # a stopped rank lets requests that are under way end for so long
+RETRY_FIRST_S = 1.0
+RETRY_MAX_S = 60.0
+IN_HAND_BYTES = 64 * 2**20  # bodies that wait for a codec thread
+IN_HAND_IMAGES = 64
+MOST_UNCOUNTED = 8  # tries of a row in a wave: who fails more often is to blame, whatever is said
+
+OnOutcome = Callable[[Row, Outcome], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How hard a rank tries."""
+
+    tries_per_row: int  # counted ones, in this wave
+    patience_s: float  # when only groups blocked for longer are left, they wait for another wave
+    keeps_retryable: bool = True  # False: a sample that failed for now is left as it was
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a rank has done so far: small enough to be sent to rank 0 every second."""
+
+    total: int = 0
+    settled: int = 0
+    images: int = 0
+    errors: int = 0
+    bytes: int = 0
+    blocked: tuple[str, ...] = ()
+    node: str = ""  # where it runs
+
+
+def next_try_s(attempt: Try, failed: Failed, effort: Effort, chance: float) -> float | None:
+    """Seconds until the row is tried again in this wave, or None.
+
+    A failure that is not the row's costs it no try: its group's pace makes it wait. Else the delay
+    doubles from try to try, spread by `chance` in [0, 1).
+    """
+    if not failed.retryable or not effort.keeps_retryable:
+        return None
+    if failed.is_over_for_now:
+        return None
+    if not failed.costs_a_try:
+        return 0.0
+    if attempt.number >= effort.tries_per_row:
+        return None
+    return min(RETRY_FIRST_S * 2.0 ** (attempt.number - 1), RETRY_MAX_S) * (0.5 + chance)
+
+
+class Hand:
+    """How many bytes and images may wait for the codec; the first always may."""
+
+    def __init__(self, max_bytes: int, max_images: int) -> None:
+        self._max_bytes, self._max_images = max_bytes, max_images
+        self._bytes = self._images = 0
+        self._less = asyncio.Condition()
+
+    async def take(self, size: int) -> None:
+        """Wait until there is room for `size` bytes."""
+        async with self._less:
+            await self._less.wait_for(lambda: self._has_room(size))
+            self._bytes += size
+            self._images += 1
+
+    async def put_down(self, size: int) -> None:
+        """Make room again."""
+        async with self._less:
+            self._bytes -= size
+            self._images -= 1
+            self._less.notify_all()
+
+    def _has_room(self, size: int) -> bool:
+        fits = self._bytes + size <= self._max_bytes and self._images < self._max_images
+        return fits or self._images == 0
+
+
+class Rank:
+    """Works through its queues until all is settled, blocked for long, or it is told to stop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        effort: Effort,
+        gate: Gate,
+        client: httpx.AsyncClient,
+        store: Store,
+        on_outcome: OnOutcome,
+    ) -> None:
+        self._settings = settings
+        self._effort = effort
+        self._gate = gate
+        self._client = client
+        self._store = store
+        self._on_outcome = on_outcome
+        self._limits = FetchLimits.of(settings)
+        self._threads = ThreadPoolExecutor(settings.cpu_per_worker, "codec")
+        self._hand = Hand(IN_HAND_BYTES, IN_HAND_IMAGES)
+        self._encoding: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
+        self._grace_s = GRACE_S
+        self.tally = Tally()
+
+    def stop(self, grace_s: float = GRACE_S) -> None:
+        """No new requests; those under way may end within `grace_s`, and what they fetch is stored.
+
+        Safe to call twice, and from a signal.
+        """
+        self._grace_s = grace_s
+        self._stopping.set()
+
+    async def run(self, queues: Mapping[str, GroupQueue]) -> None:
+        """Work through the queues, by group. Raises what a worker raised (StorageError, LockError).
+
+        Whatever happens, what was fetched is committed before it returns, if the disk takes it.
+        """
+        flushing = asyncio.create_task(self._store.keep_flushing())
+        workers = [
+            asyncio.create_task(self._work(queue))
+            for group, queue in queues.items()
+            for _ in range(self._gate.paces[group].connections)
+        ]
+        try:
+            await self._until_done(workers, flushing, queues)
+        finally:
+            failures = await self._wind_down(workers, flushing)
+            await self._store.flush()
+            await asyncio.gather(*(queue.close() for queue in queues.values()))
+        if failures:
+            raise failures[0]
+
+    async def _until_done(
+        self,
+        workers: Sequence[asyncio.Task[None]],
+        flushing: asyncio.Task[None],
+        queues: Mapping[str, GroupQueue],
+    ) -> None:
+        while not self._stopping.is_set():
+            done, pending = await asyncio.wait(
+                [*workers, *self._encoding, flushing],
+                timeout=LOOK_S,
+                return_when=asyncio.FIRST_EXCEPTION,
+            )
+            for task in done:
+                task.result()
+            if pending <= {flushing} or self._are_only_blocked_left(queues):
+                return
+
+    def _are_only_blocked_left(self, queues: Mapping[str, GroupQueue]) -> bool:
+        left = [group for group, queue in queues.items() if not queue.is_finished]
+        blocked_s = {group: self._gate.paces[group].blocked_for_s() for group in left}
+        self.tally.blocked = tuple(group for group in left if blocked_s[group] > 0)
+        return all(seconds > self._effort.patience_s for seconds in blocked_s.values())
+
+    async def _wind_down(
+        self, workers: Sequence[asyncio.Task[None]], flushing: asyncio.Task[None]
+    ) -> list[BaseException]:
+        """End what waits at once, and what is under way after a moment; encode what has come.
+
+        Returns what failed meanwhile.
+        """
+        self._stopping.set()
+        self._gate.close()
+        if workers:
+            await asyncio.wait(workers, timeout=self._grace_s)
+        for worker in workers:
+            worker.cancel()
+        ended = await asyncio.gather(*workers, return_exceptions=True)
+        ended += await asyncio.gather(*self._encoding, return_exceptions=True)
+        self._threads.shutdown()
+        self._store.close()
+        ended += await asyncio.gather(flushing, return_exceptions=True)
+        return [one for one in ended if isinstance(one, Exception)]
+
+    async def _work(self, queue: GroupQueue) -> None:
+        """One connection's worth of asking."""
+        async for attempt in queue.tries():
+            if self._stopping.is_set():
+                return
+            if self._gate.is_ignored(attempt.row.server):
+                queue.settle()
+                continue
+            await self._store.has_room()
+            url = attempt.row.target or attempt.row.identifier
+            outcome = self._gate.refusal(url) or await fetch(
+                self._client, url, limits=self._limits, gate=self._gate
+            )
+            await self._take(queue, attempt, outcome)
+
+    async def _take(self, queue: GroupQueue, attempt: Try, outcome: Outcome) -> None:
+        self._on_outcome(attempt.row, outcome)
+        match outcome:
+            case Fetched():
+                await self._hand.take(len(outcome.body))
+                encoding = asyncio.create_task(self._encode(queue, attempt, outcome))
+                self._encoding.add(encoding)
+                encoding.add_done_callback(self._encoded)
+            case Redirected():
+                self._store.add_error(attempt, _elsewhere(outcome))
+                self._settle(queue)
+            case Failed():
+                self._fail(queue, attempt, outcome)
+
+    def _encoded(self, encoding: asyncio.Task[None]) -> None:
+        """One that failed stays, to be seen by `_until_done`."""
+        if encoding.cancelled() or encoding.exception() is None:
+            self._encoding.discard(encoding)
+
+    async def _encode(self, queue: GroupQueue, attempt: Try, fetched: Fetched) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            stored = await loop.run_in_executor(
+                self._threads, encode, fetched.body, self._settings.images
+            )
+        finally:
+            await self._hand.put_down(len(fetched.body))
+        if isinstance(stored, Failed):
+            self._fail(queue, attempt, stored, final_url=fetched.final_url)
+            return
+        log.debug("image stored: %s", attempt.row.uuid)
+        self._store.add_image(attempt, fetched, stored)
+        self.tally.images += 1
+        self.tally.bytes += len(fetched.body)
+        self._settle(queue)
+
+    def _fail(
+        self, queue: GroupQueue, attempt: Try, failed: Failed, *, final_url: str | None = None
+    ) -> None:
+        """Try again later, store the error, or (a sample) leave the row as it was."""
+        if self._gate.is_ignored(attempt.row.server):
+            queue.settle()  # listed while it was asked: left as it was
+            return
+        if attempt.uncounted >= MOST_UNCOUNTED:
+            failed = replace(failed, costs_a_try=True)
+        url = failed.final_url or final_url or attempt.row.identifier
+        log.info(
+            "%s, try %d: %s (%s)", attempt.row.uuid, attempt.number, failed.error_msg, quoted(url)
+        )
+        delay_s = next_try_s(attempt, failed, self._effort, random.random())
+        if delay_s is not None:
+            queue.give_back(attempt.again(counted=failed.costs_a_try), delay_s)
+            return
+        if self._effort.keeps_retryable or not failed.retryable:
+            self._store.add_error(attempt, replace(failed, final_url=url))
+            self.tally.errors += 1
+        self._settle(queue)
+
+    def _settle(self, queue: GroupQueue) -> None:
+        queue.settle()
+        self.tally.settled += 1
+
+
+def _elsewhere(redirected: Redirected) -> Failed:
+    return Failed(
+        ErrorClass.REDIRECT_ELSEWHERE,
+        CONTENT_CODE,
+        "the target belongs to a group that another rank asks: left to the next wave",
+        retryable=True,
+        final_url=redirected.target,
+    )

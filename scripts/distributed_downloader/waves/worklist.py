@@ -1,0 +1,133 @@
+"""What is left of a batch: counted for the plan, and handed out row by row to a rank.
+
+A batch may hold a million rows and a rank hundreds of batches, so a rank keeps only the row
+numbers that are left and reads the rows themselves in slices.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from distributed_downloader.courtesy.groups import group_of, groups_of
+from distributed_downloader.courtesy.ignored import is_ignored
+from distributed_downloader.durable import read_json
+from distributed_downloader.paths import Batch, OutputPaths
+from distributed_downloader.records import Row, State
+from distributed_downloader.settings import Settings
+from distributed_downloader.storage.batch_files import COMPLETED_NAME
+from distributed_downloader.storage.shards import read_states
+from distributed_downloader.urls.normalise import server_of
+from distributed_downloader.waves.left import LeftRows
+
+LEFT = (State.PENDING.value, State.FAILED_RETRYABLE.value)
+SLICE_ROWS = 256
+META = ("license", "source", "title")
+
+
+@dataclass(frozen=True, slots=True)
+class RowsLeft:
+    """What a look at a batch tells: its rows that are left, by group of the server to ask."""
+
+    batch: Batch
+    table: pl.DataFrame  # number, group, asked (a server), is_pending, waves_tried, target
+
+    @property
+    def by_group(self) -> dict[str, LeftRows]:
+        """Rows left of each group."""
+        counts = (
+            self.table.group_by("group")
+            .agg(
+                pl.col("is_pending").sum().alias("pending"),
+                (~pl.col("is_pending")).sum().alias("retryable"),
+                pl.col("asked").unique(),
+            )
+            .sort("group")
+        )
+        return {
+            group: LeftRows(pending, retryable, frozenset(asked))
+            for group, pending, retryable, asked in counts.iter_rows()
+        }
+
+
+def rows_left(batch: Batch, settings: Settings, ignored: frozenset[str] = frozenset()) -> RowsLeft:
+    """Which rows of the batch have no final state, those of ignored servers left out."""
+    urls = pl.read_parquet(settings.paths.batch_urls(batch), columns=["uuid", "server"])
+    states = read_states(batch, settings.paths, settings.retries_waves)
+    if states.is_empty():
+        empty = pl.lit(None, pl.String)
+        known = urls.with_columns(waves_tried=pl.lit(0, pl.Int32), target=empty, state=empty)
+    else:
+        known = urls.join(states, on="uuid", how="left", maintain_order="left")
+    left = (
+        known.with_row_index("number")
+        .filter(pl.col("state").is_null() | pl.col("state").is_in(LEFT))
+        .with_columns(asked=pl.col("target").map_elements(server_of, return_dtype=pl.String))
+        .with_columns(pl.coalesce("asked", "server").alias("asked"))
+    )
+    asked = left["asked"].unique().to_list()
+    groups = groups_of(asked, settings.politeness)
+    unwanted = [server for server in left["server"].unique() if is_ignored(server, ignored)]
+    table = left.filter(~pl.col("server").is_in(unwanted)).select(
+        "number",
+        pl.col("asked").replace_strict(groups, return_dtype=pl.String).alias("group"),
+        "asked",
+        pl.col("state").fill_null(State.PENDING.value).eq(State.PENDING.value).alias("is_pending"),
+        pl.col("waves_tried").fill_null(0),
+        "target",
+    )
+    return RowsLeft(batch, table)
+
+
+def count_left(
+    batch: Batch, rows: int, settings: Settings, ignored: frozenset[str] = frozenset()
+) -> dict[str, LeftRows]:
+    """Rows left of each group; a batch that is completed, or that nobody touched, is not opened."""
+    folder = settings.paths.batch_images(batch)
+    if _is_completed(folder, settings):
+        return {}
+    if folder.exists() or batch.is_mixed:
+        return rows_left(batch, settings, ignored).by_group
+    if is_ignored(batch.server_name, ignored):
+        return {}
+    servers = frozenset({batch.server_name})
+    return {group_of(batch.server_name, settings.politeness): LeftRows(rows, 0, servers)}
+
+
+def _is_completed(folder: Path, settings: Settings) -> bool:
+    """Whether its rows are final by the settings of today: more waves may be allowed by now."""
+    mark = read_json(folder / COMPLETED_NAME)
+    return mark is not None and mark.get("retries_waves", 0) >= settings.retries_waves
+
+
+def read_rows(left: RowsLeft, group: str, paths: OutputPaths) -> Iterator[Row]:
+    """The rows of one group that are left, in the order of the batch, read in slices."""
+    mine = left.table.filter(pl.col("group") == group).drop("group", "asked", "is_pending")
+    for start in range(0, len(mine), SLICE_ROWS):
+        yield from _slice(left.batch, mine.slice(start, SLICE_ROWS), paths)
+
+
+def _slice(batch: Batch, numbers: pl.DataFrame, paths: OutputPaths) -> Iterator[Row]:
+    first, last = numbers["number"][0], numbers["number"][-1]
+    columns = ["uuid", "source_id", "identifier", "server", *META]
+    table = (
+        pl.scan_parquet(paths.batch_urls(batch), hive_partitioning=False)
+        .select(columns)
+        .with_row_index("number")
+        .slice(first, last - first + 1)
+        .filter(pl.col("number").is_in(numbers["number"].implode()))
+        .collect(engine="streaming")
+        .join(numbers, on="number", how="inner", maintain_order="left")
+    )
+    for values in table.iter_rows(named=True):
+        yield Row(
+            uuid=values["uuid"],
+            source_id=values["source_id"],
+            identifier=values["identifier"],
+            server=values["server"],
+            batch=batch,
+            waves_tried=values["waves_tried"],
+            target=values["target"],
+            meta={name: values[name] for name in META},
+        )

@@ -1,0 +1,245 @@
+"""One attempt at one URL: every hop asked for through the gate, every end a value.
+
+Nothing here waits for a turn, repeats or remembers: the gate paces, the group's queue repeats.
+Time that passes in the gate is not the server's, and does not count against the deadline.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from http import HTTPStatus
+from typing import Protocol
+
+import httpx
+
+from distributed_downloader.records import (
+    CONTENT_CODE,
+    NETWORK_CODE,
+    ErrorClass,
+    Failed,
+    Fetched,
+    Outcome,
+)
+from distributed_downloader.wire.reading import FetchLimits, Pace, Reader, quoted
+from distributed_downloader.wire.redirects import REDIRECTS, next_url
+from distributed_downloader.wire.transport import (
+    ExhaustedError,
+    NoContactError,
+    PrivateAddressError,
+    TlsError,
+    UnresolvedError,
+)
+
+__all__ = ["Answer", "FetchLimits", "Gate", "classify_status", "fetch"]
+
+
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one request brought, for those who pace and count.
+
+    With neither a status nor an error_class the request was given up by ourselves (cancelled).
+    """
+
+    status: int | None
+    headers: Mapping[str, str]  # names in any case
+    latency_s: float  # until the headers, or until it failed
+    nbytes: int  # of the body, as they came over the wire
+    error_class: ErrorClass | None = None
+
+
+class Gate(Protocol):
+    """Who decides whether, and when, a request may be sent."""
+
+    async def admit(self, url: str) -> Outcome | None:
+        """Wait for a turn. None: send it now, a slot is taken. An Outcome ends the attempt."""
+
+    def sent(self, url: str) -> None:
+        """The admitted request goes out now: its connection stands."""
+
+    def heard(self, url: str, answer: Answer) -> Failed | None:
+        """Once for every admitted request: frees its slot. A Failed ends the attempt."""
+
+
+@dataclass(slots=True)
+class _Asked:
+    """One request under way: what is known of it so far."""
+
+    url: str
+    started: float
+    on_sent: Callable[[], None]
+    status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    latency_s: float | None = None
+    reader: Reader | None = None
+
+    def answer(self, error_class: ErrorClass | None) -> Answer:
+        waited_s = asyncio.get_running_loop().time() - self.started
+        return Answer(
+            self.status,
+            self.headers,
+            waited_s if self.latency_s is None else self.latency_s,
+            self.reader.nbytes if self.reader else 0,
+            error_class,
+        )
+
+
+async def fetch(
+    client: httpx.AsyncClient, url: str, *, limits: FetchLimits, gate: Gate, hops: int = 0
+) -> Outcome:
+    """Ask for the URL, follow its redirects (`hops` were followed before), read the body.
+
+    A request is sent once per hop, never repeated. Never raises for what a server does.
+    """
+    left_s = limits.total_s
+    seen = {url}
+    while True:
+        stopped = await gate.admit(url)
+        if stopped is not None:
+            return stopped
+        asked = _Asked(url, asyncio.get_running_loop().time(), partial(gate.sent, url))
+        result = await _heard(client, asked, replace(limits, total_s=left_s), gate)
+        if not isinstance(result, httpx.Response):
+            return result
+        left_s -= asyncio.get_running_loop().time() - asked.started
+        if left_s <= 0:  # an expired timeout would still let the next request go out
+            return _late(asked, limits, is_too_slow=False)
+        hops += 1
+        target = next_url(url, result, seen, is_last=hops > limits.max_hops)
+        if isinstance(target, Failed):
+            return target
+        seen.add(target)
+        url = target
+
+
+async def _heard(
+    client: httpx.AsyncClient, asked: _Asked, limits: FetchLimits, gate: Gate
+) -> Fetched | Failed | httpx.Response:
+    """What one request brought (a Response: a redirect), unless the gate says otherwise."""
+    try:
+        result = await _ask(client, asked, limits)
+    except BaseException:  # cancelled, or a fault of ours: the slot is given back all the same
+        gate.heard(asked.url, asked.answer(None))
+        raise
+    error_class = result.error_class if isinstance(result, Failed) else None
+    return gate.heard(asked.url, asked.answer(error_class)) or result
+
+
+async def _ask(
+    client: httpx.AsyncClient, asked: _Asked, limits: FetchLimits
+) -> Fetched | Failed | httpx.Response:
+    pace: Pace | None = None
+    try:
+        async with asyncio.timeout(limits.total_s) as timer:
+            pace = Pace(limits, timer)
+            return await _send(client, asked, limits, pace)
+    except TimeoutError:
+        return _late(asked, limits, is_too_slow=pace is not None and pace.is_too_slow)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return _failed(asked.url, error)
+
+
+async def _send(
+    client: httpx.AsyncClient, asked: _Asked, limits: FetchLimits, pace: Pace
+) -> Fetched | Failed | httpx.Response:
+    request = client.build_request("GET", asked.url)
+    request.extensions["on_sent"] = asked.on_sent
+    target = exact_target(asked.url)
+    if target is not None:
+        request.extensions["target"] = target
+    response = await client.send(request, stream=True)
+    try:
+        asked.latency_s = asyncio.get_running_loop().time() - asked.started
+        asked.status, asked.headers = response.status_code, response.headers
+        asked.reader = Reader(response, limits, pace)
+        if response.status_code == HTTPStatus.OK:
+            return _fetched(asked, await asked.reader.read())
+        await asked.reader.drain()
+        return response if response.status_code in REDIRECTS else _refused(asked.url, response)
+    finally:
+        await response.aclose()
+
+
+def exact_target(url: str) -> bytes | None:
+    """Path and query exactly as written; None if they cannot go into a request line like that."""
+    rest = url.split("#", 1)[0].partition("://")[2]
+    start = min((i for i in (rest.find("/"), rest.find("?")) if i >= 0), default=len(rest))
+    target = rest[start:]
+    if not (target.isascii() and target.isprintable()) or " " in target:
+        return None
+    return target.encode() if target.startswith("/") else b"/" + target.encode()
+
+
+def classify_status(status: int) -> tuple[ErrorClass, bool]:
+    """The word for a status other than 200, and whether another try may bring something else."""
+    if status in {404, 410}:
+        return ErrorClass.NOT_FOUND, False
+    if status in {401, 403, 451}:
+        return ErrorClass.FORBIDDEN, False
+    if status == 429:
+        return ErrorClass.RATE_LIMITED, True
+    if 500 <= status <= 599:
+        return ErrorClass.SERVER_ERROR, True
+    return ErrorClass.HTTP_OTHER, status in {408, 425}
+
+
+def _fetched(asked: _Asked, body: bytes | Failed) -> Fetched | Failed:
+    if isinstance(body, Failed):
+        return replace(body, final_url=asked.url)
+    return Fetched(
+        body=body,
+        status=HTTPStatus.OK,
+        final_url=asked.url,
+        content_type=asked.headers.get("content-type"),
+        etag=asked.headers.get("etag"),
+        last_modified=asked.headers.get("last-modified"),
+        latency_s=asked.latency_s or 0.0,
+    )
+
+
+def _refused(url: str, response: httpx.Response) -> Failed:
+    status = response.status_code
+    error_class, retryable = classify_status(status)
+    phrase = _PHRASES.get(status, "(no known status)")  # ours: the server's own is untrusted
+    return Failed(error_class, status, f"HTTP {status} {phrase}", retryable, final_url=url)
+
+
+def _late(asked: _Asked, limits: FetchLimits, *, is_too_slow: bool) -> Failed:
+    nbytes = asked.reader.nbytes if asked.reader else 0
+    if is_too_slow:
+        error_class = ErrorClass.TOO_SLOW
+        message = f"under {limits.min_bytes_per_s:g} bytes/s, {nbytes} bytes had come"
+    else:
+        error_class = ErrorClass.TIMEOUT
+        message = f"the deadline passed, {nbytes} bytes had come"
+    return Failed(error_class, NETWORK_CODE, message, retryable=True, final_url=asked.url)
+
+
+# The first that fits, so the narrow ones come first.
+_NETWORK_WORDS: tuple[tuple[type[Exception], ErrorClass], ...] = (
+    (UnresolvedError, ErrorClass.DNS),
+    (TlsError, ErrorClass.TLS),
+    (httpx.ConnectError, ErrorClass.CONNECT),
+    (httpx.ConnectTimeout, ErrorClass.CONNECT),
+    (httpx.TimeoutException, ErrorClass.TIMEOUT),
+    (httpx.NetworkError, ErrorClass.RESET),
+    (httpx.HTTPError, ErrorClass.PROTOCOL),
+)
+
+
+def _failed(url: str, error: httpx.HTTPError | httpx.InvalidURL) -> Failed:
+    """The value for an exception of the client's."""
+    message = f"{type(error).__name__}: {quoted(str(error))}"
+    if isinstance(error, PrivateAddressError):
+        return Failed(ErrorClass.PRIVATE_ADDRESS, CONTENT_CODE, message, False, url)
+    if isinstance(error, NoContactError):
+        return Failed(ErrorClass.NO_CONTACT, CONTENT_CODE, message, True, url, is_over_for_now=True)
+    if isinstance(error, httpx.InvalidURL | httpx.LocalProtocolError | httpx.UnsupportedProtocol):
+        return Failed(ErrorClass.INTERNAL, CONTENT_CODE, message, False, url)
+    if isinstance(error, ExhaustedError):
+        return Failed(ErrorClass.INTERNAL, CONTENT_CODE, message, True, url, costs_a_try=False)
+    word = next(word for kind, word in _NETWORK_WORDS if isinstance(error, kind))
+    return Failed(word, NETWORK_CODE, message, True, url)

@@ -1,0 +1,114 @@
+"""A run's first steps: nothing before all is checked, one lock, signals that reach the writer."""
+
+import os
+import signal
+
+import pytest
+
+from distributed_downloader.configuration.environment import CONFIG_VARIABLE
+from distributed_downloader.errors import ConfigError, LockError
+from distributed_downloader.running import begin
+from distributed_downloader.storage.holder import RUN_VARIABLE
+from distributed_downloader.storage.lock import Lock
+from tests.unit.conftest import make_settings
+
+
+@pytest.fixture
+def at_exit(monkeypatch):
+    """What is registered for the end of the process; done at the end of the test."""
+    registered = []
+    monkeypatch.setattr(begin.atexit, "register", registered.append)
+    monkeypatch.setenv(RUN_VARIABLE, "")
+    monkeypatch.setenv(CONFIG_VARIABLE, "")
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield registered
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    for one in reversed(registered):
+        one()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"politeness": {"allow_private_addresses": False}}, "names no contact"),
+        ({"politeness": {"group_by": "table"}}, "group_table"),
+        ({"politenes": {}}, "politenes"),
+    ],
+)
+def test_a_wrong_config_is_told_before_anything_is_made(tmp_path, wrong, told):
+    given = {
+        "path_to_input": str(tmp_path / "urls.txt"),
+        "path_to_output": str(tmp_path / "out"),
+        "politeness": {"allow_private_addresses": True},
+        **wrong,
+    }
+    with pytest.raises(ConfigError, match=told):
+        begin.settings_for(given)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_input_is_a_file_a_folder_or_a_pattern(tmp_path):
+    for name in ("a.csv", "b.csv", "sub/c.csv"):
+        file = tmp_path / "lists" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("http://a.test/1.jpg\n")
+
+    def found(path):
+        settings = make_settings(tmp_path, path_to_input=str(tmp_path / path))
+        files = begin.input_files(settings)
+        return [os.path.relpath(file, tmp_path / "lists") for file in files]
+
+    assert found("lists/a.csv") == ["a.csv"]
+    assert found("lists") == ["a.csv", "b.csv", "sub/c.csv"]
+    assert found("lists/*.csv") == ["a.csv", "b.csv"]
+    assert found("gone.csv") == []
+
+
+def test_a_second_run_of_one_folder_is_refused_and_the_first_goes_on(tmp_path, at_exit):
+    (tmp_path / "urls.txt").write_text("http://a.test/1.jpg\n")
+    settings = make_settings(tmp_path)
+    begin.begin_run(settings, {})
+    assert os.environ[RUN_VARIABLE]
+    with pytest.raises(LockError, match="in use by the workflow"):
+        begin.begin_run(settings, {})
+    assert settings.paths.run_lock.exists()
+
+
+def signalled(tmp_path, at_exit):
+    """Begin a run that catches SIGTERM as Snakemake does, and send it one."""
+    (tmp_path / "urls.txt").write_text("http://a.test/1.jpg\n")
+    settings = make_settings(tmp_path)
+    received = []
+    signal.signal(signal.SIGTERM, lambda number, _frame: received.append(number))
+    begin.begin_run(settings, {})
+    writer = Lock.acquire(settings.paths.writer_lock, role="wave 0")
+    os.kill(os.getpid(), signal.SIGTERM)
+    asked = writer.stop_requested()
+    writer.release()
+    return received, asked
+
+
+def test_a_signal_asks_the_writer_to_stop_and_goes_on_to_snakemake(tmp_path, at_exit):
+    assert signalled(tmp_path, at_exit) == ([signal.SIGTERM], True)
+
+
+def test_a_disk_that_takes_no_request_does_not_keep_the_signal(tmp_path, at_exit, monkeypatch):
+    def refuse(path):
+        raise LockError(f"cannot write {path}")
+
+    monkeypatch.setattr(begin, "request_stop", refuse)
+    assert signalled(tmp_path, at_exit) == ([signal.SIGTERM], False)
+
+
+def test_a_job_has_the_settings_that_its_run_began_with(at_exit, tmp_path):
+    (tmp_path / "urls.txt").write_text("http://a.test/1.jpg\n")
+    settings = make_settings(tmp_path, downloader_parameters={"batch_size": 8})
+    begin.begin_run(settings, settings.raw)
+    edited = make_settings(tmp_path, downloader_parameters={"batch_size": 9}).raw
+    inside, file = begin.settings_of_run(edited, os.environ)
+    assert inside.batch_size == 8
+    assert file.parent == settings.paths.configs
+    anew, other = begin.settings_of_run(edited, {})
+    assert anew.batch_size == 9
+    assert other != file

@@ -1,0 +1,288 @@
+import io
+import multiprocessing
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import polars as pl
+import pytest
+from PIL import Image
+
+from distributed_downloader.errors import FolderError
+from distributed_downloader.paths import Batch
+from distributed_downloader.storage import dataset as dataset_module
+from distributed_downloader.storage import shards
+from distributed_downloader.storage.dataset import TABLE, Dataset
+from distributed_downloader.storage.shards import consolidate, remove_images
+from tests.unit.storage_folder import (
+    BATCH,
+    NOT_FOUND,
+    Folder,
+    allowed,
+    encoded,
+    fetched,
+    image_bytes,
+    row,
+)
+
+OTHER = Batch("b.example.org", 0)
+
+
+def consolidated(folder):
+    consolidate(folder.batch, folder.paths, 100, retries_waves=3, allowed=allowed)
+
+
+def remove(folder, *numbers, refetch=False):
+    which = pl.DataFrame({"uuid": [f"row-{n}" for n in numbers]})
+    marks = {"tool": pl.lit("t"), "reason": pl.lit("r"), "refetch": pl.lit(refetch)}
+    remove_images(folder.batch, folder.paths, which.with_columns(**marks), allowed=allowed)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Folder(tmp_path)
+
+
+@pytest.fixture
+def out(folder):
+    """Two batches: one with shards and with a part that no table has taken in, one with both."""
+    folder.commit({1: "ok", 2: NOT_FOUND, 3: "ok"})
+    consolidated(folder)
+    folder.commit({4: "ok", 3: "ok"}, wave=1)
+    other = Folder(folder.paths.root, OTHER)
+    other.clock.now += 500
+    other.commit({10: "ok", 11: "ok"})
+    consolidated(other)
+    return folder.paths.root
+
+
+UUIDS = ["row-10", "row-11", "row-1", "row-3", "row-4"]
+
+
+def test_all_images_are_there_once_in_a_stable_order(out):
+    with Dataset(out) as dataset:
+        assert len(dataset) == 5
+        assert [record.uuid for record in dataset] == UUIDS
+        assert [record.bytes for record in dataset] == [
+            image_bytes(int(uuid.removeprefix("row-"))) for uuid in UUIDS
+        ]
+
+
+def test_the_images_folder_does_as_well(out):
+    with Dataset(out / "images") as dataset:
+        assert len(dataset) == 5
+    with Dataset(str(out)) as dataset:
+        assert len(dataset) == 5
+
+
+def test_by_position_and_by_uuid(out):
+    with Dataset(out) as dataset:
+        assert dataset[0].uuid == "row-10"
+        assert dataset[-1].uuid == "row-4"
+        assert dataset["row-3"].position == 3
+        assert dataset.bytes("row-4") == dataset.bytes(-1) == image_bytes(4)
+        assert "row-3" in dataset
+        assert "row-2" not in dataset
+        assert 3 not in dataset
+
+
+@pytest.mark.parametrize("position", [5, -6, 10**9])
+def test_a_position_outside_is_an_index_error(out, position):
+    with Dataset(out) as dataset, pytest.raises(IndexError, match="dataset of 5 images"):
+        dataset[position]
+
+
+def test_an_unknown_uuid_is_a_key_error(out):
+    with Dataset(out) as dataset, pytest.raises(KeyError, match="'row-2'"):
+        dataset["row-2"]
+
+
+def test_rows_belong_to_their_images(out):
+    with Dataset(out) as dataset:
+        for record in dataset:
+            assert record.row["uuid"] == record.uuid
+        assert dataset["row-4"].row["title"] == "No. 4"
+        assert dataset["row-4"].row["server_name"] == BATCH.server_name
+        assert dataset["row-10"].row["server_name"] == OTHER.server_name
+
+
+def test_the_table_is_lazy_and_in_the_order_of_positions(out):
+    with Dataset(out) as dataset:
+        table = dataset.table()
+        assert isinstance(table, pl.LazyFrame)
+        assert table.collect_schema() == TABLE
+        found = table.collect()
+    assert found["uuid"].to_list() == UUIDS
+    assert found["server_name"].to_list() == [OTHER.server_name] * 2 + [BATCH.server_name] * 3
+    assert found["partition_id"].to_list() == [0, 0, 3, 3, 3]
+
+
+def test_many_plain_batches_come_in_order(tmp_path):
+    for number in (10, 2, 1):
+        folder = Folder(tmp_path, Batch("a.org:80", number))
+        folder.commit({number: "ok"})
+        consolidated(folder)
+    with Dataset(tmp_path) as dataset:
+        assert dataset.table().collect()["partition_id"].to_list() == [1, 2, 10]
+        assert dataset.table().collect()["server_name"].to_list() == ["a.org:80"] * 3
+        assert [record.uuid for record in dataset] == ["row-1", "row-2", "row-10"]
+
+
+@pytest.mark.parametrize("refetch", [True, False])
+def test_removed_images_are_left_out(folder, refetch):
+    folder.commit({1: "ok", 2: "ok", 3: "ok"})
+    consolidated(folder)
+    remove(folder, 2, refetch=refetch)
+    with Dataset(folder.paths.root) as dataset:
+        assert [record.uuid for record in dataset] == ["row-1", "row-3"]
+        assert dataset.table().collect()["uuid"].to_list() == ["row-1", "row-3"]
+        assert dataset.bytes("row-3") == image_bytes(3)
+
+
+def test_images_are_decoded(folder):
+    buffer = io.BytesIO()
+    Image.new("RGB", (30, 20), "red").save(buffer, "PNG")
+    writer = folder.writer()
+    writer.add_image(row(1), fetched(1), encoded(buffer.getvalue()))
+    writer.commit(folder.images, allowed)
+    with Dataset(folder.paths.root) as dataset:
+        assert dataset.image(0).getpixel((5, 5)) == (255, 0, 0)
+        assert dataset[0].image.size == (30, 20)
+
+
+def test_originals_are_given_back(folder):
+    folder.commit({1: "ok"}, keep_original=True)
+    consolidated(folder)
+    with Dataset(folder.paths.root) as dataset:
+        assert dataset.original("row-1") == b"original of " + image_bytes(1)
+
+
+def test_an_image_that_is_stored_as_it_came_is_its_own_original(folder):
+    folder.commit({1: "ok"})
+    with Dataset(folder.paths.root) as dataset:
+        assert dataset.original(0) == image_bytes(1)
+
+
+def test_an_original_that_was_not_kept_is_a_key_error(folder):
+    writer = folder.writer()
+    image = encoded(b"stored")
+    changed = type(image)(image.data, None, "0" * 32, image.hashsum_resized, (9, 9), (3, 3), None)
+    writer.add_image(row(1), fetched(1), changed)
+    writer.commit(folder.images, allowed)
+    with Dataset(folder.paths.root) as dataset, pytest.raises(KeyError, match="keep_original"):
+        dataset.original(0)
+
+
+def test_what_is_no_dataset_says_so(tmp_path):
+    with pytest.raises(FolderError, match="path_to_output"):
+        Dataset(tmp_path)
+    with pytest.raises(FolderError, match="nowhere"):
+        Dataset(tmp_path / "nowhere")
+
+
+def test_a_dataset_without_images_is_empty(tmp_path):
+    (tmp_path / "images").mkdir()
+    with Dataset(tmp_path) as dataset:
+        assert len(dataset) == 0
+        assert list(dataset) == []
+        assert dataset.table().collect().schema == TABLE
+        with pytest.raises(KeyError):
+            dataset["row-1"]
+
+
+@pytest.mark.parametrize("consolidates", [True, False])
+def test_a_batch_of_errors_alone_has_no_images(out, consolidates):
+    failures = Folder(out, Batch("a.example.org", 0))
+    failures.commit({1: NOT_FOUND})
+    if consolidates:
+        consolidated(failures)
+    with Dataset(out) as dataset:
+        assert [record.uuid for record in dataset] == UUIDS
+        assert dataset.row(0)["uuid"] == UUIDS[0]
+
+
+@pytest.mark.parametrize("has_looked", [True, False])
+def test_images_are_found_again_after_a_consolidation(folder, monkeypatch, has_looked):
+    monkeypatch.setattr(shards, "MAX_SMALL_SHARDS", 1)
+    folder.commit({1: "ok", 2: "ok"})
+    consolidated(folder)
+    folder.commit({3: "ok"}, wave=1)
+    with Dataset(folder.paths.root) as dataset:
+        if has_looked:
+            assert dataset.row(2)["uuid"] == "row-3"
+        consolidated(folder)  # the part goes, and the old shard
+        for number in (3, 1, 2):
+            assert dataset.bytes(f"row-{number}") == image_bytes(number)
+            assert dataset.row(f"row-{number}")["title"] == f"No. {number}"
+
+
+def test_a_file_that_is_missing_is_a_key_error(folder):
+    folder.commit({1: "ok"})
+    consolidated(folder)
+    with Dataset(folder.paths.root) as dataset:
+        (folder.images / "images-0.h5").unlink()
+        with pytest.raises(KeyError, match="row-1 is gone"):
+            dataset.bytes(0)
+
+
+def open_files():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_few_files_are_open_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset_module, "MAX_OPEN_FILES", 3)
+    for number in range(8):
+        folder = Folder(tmp_path, Batch("a.org", number))
+        folder.commit({number: "ok"})
+        consolidated(folder)
+    before = open_files()
+    with Dataset(tmp_path) as dataset:
+        for position in (*range(8), *range(8)):
+            assert dataset.bytes(position) == image_bytes(position)
+            assert open_files() <= before + 3
+    assert open_files() == before
+
+
+def test_threads_may_share_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset_module, "MAX_OPEN_FILES", 2)
+    for number in range(6):
+        folder = Folder(tmp_path, Batch("a.org", number))
+        folder.commit({number: "ok"})
+    with Dataset(tmp_path) as dataset, ThreadPoolExecutor(8) as pool:
+        positions = [n % 6 for n in range(600)]
+        assert list(pool.map(dataset.bytes, positions)) == [image_bytes(n) for n in positions]
+
+
+def test_a_pickled_one_opens_its_files_itself(out):
+    with Dataset(out) as dataset:
+        dataset.bytes("row-1")
+        with pickle.loads(pickle.dumps(dataset)) as copy:
+            assert [record.uuid for record in copy] == UUIDS
+            assert copy.bytes("row-1") == image_bytes(1)
+            assert copy.path == dataset.path
+
+
+def read_in_worker(dataset, positions, answers):
+    answers.put([dataset.bytes(position) for position in positions])
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_workers_read_what_their_parent_reads(out, start):
+    context = multiprocessing.get_context(start)
+    with Dataset(out) as dataset:
+        expected = [record.bytes for record in dataset]
+        answers = context.Queue()
+        workers = [
+            context.Process(target=read_in_worker, args=(dataset, range(5), answers))
+            for _ in range(2)
+        ]
+        for worker in workers:
+            worker.start()
+        found = [answers.get(timeout=60) for _ in workers]
+        for worker in workers:
+            worker.join()
+        answers.close()
+        answers.join_thread()
+        assert found == [expected, expected]
+        assert [record.bytes for record in dataset] == expected
