@@ -52,8 +52,11 @@ def variables(stage, threads=1):
     return shlex.join(f"{name}={value}" for name, value in wanted.items())
 
 
-# Of a rank: under 600 MB, and what its codec threads hold; the first node also has what starts them.
-RANK_MB = 900 + 100 * SETTINGS.cpu_per_worker
+def profile_says(rule, resource, otherwise):
+    """What `set-resources` of the profile, or of the command line, says of a rule."""
+    said = workflow.resource_settings.overwrite_resources.get(rule, {})
+    return said[resource].raw if resource in said else otherwise
+
 
 # A list that is cut in a second is no job for a cluster.
 SMALL_BYTES = 10_000_000
@@ -72,29 +75,49 @@ SITE = {
 }
 
 
+# An MPI rule, the download's or a tool's: `resources: **mpi_resources(...)`, `shell: START_RANKS + ...`.
+# Its params are `variables`, `python` and `script`; the launcher is what the profile says of the
+# download. Never mpiexec on Slurm: it would put all ranks on the first node without a word.
+LAUNCHER = profile_says("download_images", "mpi", otherwise="mpiexec")
+START_RANKS = (
+    "exec env {params.variables} SRUN_CPUS_PER_TASK={resources.cpus_per_task}"
+    " {resources.mpi} -n {resources.tasks} {params.python} -m mpi4py {params.script}"
+)
+
+
 def planned(input):
-    """What the wave's plan says."""
+    """What a plan says: `ranks`, and the `nodes` they need."""
     return json.loads(Path(input.plan).read_text())
 
 
-def planned_tasks(wildcards, input):
-    """As many ranks as the wave's plan has use for.
+def mpi_resources(cpus, rank_mb, plan_of=planned):
+    """What ranks of `cpus` CPUs and `rank_mb` MB each take, on Slurm: nodes with an equal share.
 
-    One is said as a word: Snakemake's Slurm executor refuses the number 1 for what MPI starts.
+    `plan_of` finds the plan of a rule's input. Without Slurm there is one node, whatever it says.
     """
-    ranks = planned(input)["ranks"]
-    return ranks if ranks > 1 else "1"
 
+    def tasks(wildcards, input):
+        # one is said as a word: the Slurm executor refuses the number 1 for what MPI starts
+        ranks = plan_of(input)["ranks"]
+        return ranks if ranks > 1 else "1"
 
-def planned_nodes(wildcards, input):
-    """As many nodes as these ranks need; without Slurm there is one, whatever is said here."""
-    return planned(input)["nodes"]
+    def nodes(wildcards, input):
+        return plan_of(input)["nodes"]
 
+    def spread(wildcards, input):
+        # said, because Slurm would fill the first nodes
+        plan = plan_of(input)
+        return f"--ntasks-per-node={-(-plan['ranks'] // plan['nodes'])}"
 
-def planned_spread(wildcards, input):
-    """The same share of ranks for every node: Slurm would fill the first ones."""
-    plan = planned(input)
-    return f"--ntasks-per-node={-(-plan['ranks'] // plan['nodes'])}"
+    return {
+        **SITE,
+        "mpi": LAUNCHER,
+        "tasks": tasks,
+        "nodes": nodes,
+        "cpus_per_task": cpus,
+        "mem_mb_per_cpu": -(-rank_mb // cpus),
+        "slurm_extra": spread,
+    }
 
 
 def runtime_min(wildcards, resources):

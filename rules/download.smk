@@ -17,13 +17,11 @@ checkpoint download_images:
         ENVIRONMENT
     threads: 1
     resources:
-        **SITE,
-        mpi="mpiexec",
-        tasks=planned_tasks,
-        nodes=planned_nodes,
-        cpus_per_task=SETTINGS.cpu_per_worker,
-        mem_mb_per_cpu=-(-RANK_MB // SETTINGS.cpu_per_worker),
-        slurm_extra=planned_spread,
+        **mpi_resources(
+            cpus=SETTINGS.cpu_per_worker,
+            # under 600 MB, what codec threads hold, and on the first node what starts the ranks
+            rank_mb=900 + 100 * SETTINGS.cpu_per_worker,
+        ),
     params:
         variables=variables("download"),
         python=PYTHON,
@@ -33,9 +31,8 @@ checkpoint download_images:
     message:
         "Wave {wildcards.wave}: downloading with {resources.tasks} ranks"
     shell:
-        "exec env {params.variables} SRUN_CPUS_PER_TASK={resources.cpus_per_task}"
-        " {resources.mpi} -n {resources.tasks} {params.python} -m mpi4py {params.script}"
-        " --config {params.config:q} --log {log:q} --wave {wildcards.wave}"
+        START_RANKS
+        + " --config {params.config:q} --log {log:q} --wave {wildcards.wave}"
         " --ranks {resources.tasks} --runtime-min {params.runtime_min}"
 
 
