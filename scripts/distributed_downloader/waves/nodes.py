@@ -10,6 +10,7 @@ A rank whose servers are all done waits, and so does its node. A wave ends early
 
 import math
 import os
+import resource
 import socket
 import time
 from collections import deque
@@ -26,6 +27,11 @@ _LOOK_S = 5.0
 def this_node() -> str:
     """The node's name; nodes that are played on one machine share its host name."""
     return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+
+
+def peak_mb() -> int:
+    """Megabytes that this process has held at most (Linux counts in units of 1,024 bytes)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // 10**6
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ from distributed_downloader.waves.duty import Duty, GroupOrders, Result, Worker
 from distributed_downloader.waves.left import LEARNED_NAME, LeftRows, rules_of_today, write_left
 from distributed_downloader.waves.memories import blocks_of, memory_file, sum_up
 from distributed_downloader.waves.news import News, Stop, progress_of
-from distributed_downloader.waves.nodes import Watch, node_hours
+from distributed_downloader.waves.nodes import Watch, node_hours, peak_mb
 from distributed_downloader.waves.planning import rows_by_batch
 from distributed_downloader.waves.progress import write_progress
 from distributed_downloader.waves.rank import Effort
@@ -73,6 +73,7 @@ class Share:
     left: Mapping[str, LeftRows]
     stopped: str | None
     failure: str | None
+    peak_mb: int = 0  # megabytes of memory that the rank held at most
 
 
 async def run_wave(settings: Settings, wave: int, world: World, bounds: Bounds) -> None:
@@ -191,7 +192,8 @@ def _settle(
     share = dict(list(rows.items())[world.rank :: world.size])
     try:
         settle_batches(settings, share, lock.check)
-        return Share(result, _left(settings, share), stopped, result.failure)
+        left = _left(settings, share)
+        return Share(result, left, stopped, result.failure, peak_mb())
     except DownloaderError as error:
         log.error("%s", error, extra={"told": True})  # to people: by rank 0
         return Share(result, {}, stopped, result.failure or str(error))
@@ -261,6 +263,7 @@ def _end(
         "nodes": hours.nodes,
         "node_hours": hours.used,
         "idle_node_hours": hours.idle,
+        "peak_rank_mb": max(share.peak_mb for share in shares),
         "changed": sum(share.result.settled for share in shares),
         "left": left["left"],
         "blocked": len(left["groups"]),

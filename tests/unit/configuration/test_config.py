@@ -116,15 +116,15 @@ def polite(**parameters: Any) -> dict[str, Any]:
 WRONG = [
     (
         down(batch_size=0),
-        "downloader_parameters.batch_size is 0: allowed is a whole number from 1 to 400000.",
+        "downloader_parameters.batch_size is 0: allowed is a whole number from 1 to 200000.",
     ),
     (
         down(batch_size="many"),
-        'downloader_parameters.batch_size is "many": allowed is a whole number from 1 to 400000.',
+        'downloader_parameters.batch_size is "many": allowed is a whole number from 1 to 200000.',
     ),
     (
         down(batch_size=True),
-        "downloader_parameters.batch_size is true: allowed is a whole number from 1 to 400000.",
+        "downloader_parameters.batch_size is true: allowed is a whole number from 1 to 200000.",
     ),
     (
         down(default_rate_limit=0),
