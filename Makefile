@@ -21,8 +21,9 @@ $(READY): requirements.lock
 run: setup
 	@$(BIN)/python scripts/run_demo.py
 
+# Three at once, also on two cores: most tests wait, as politeness does.
 test: setup
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
 # On a real Slurm of four nodes on this machine: as root; what is missing is installed, see the script.
 test-slurm: setup
