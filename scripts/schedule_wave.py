@@ -15,7 +15,7 @@ from distributed_downloader.waves.planning import (
     wait_for_turn,
     write_plan,
 )
-from distributed_downloader.waves.progress import duration
+from distributed_downloader.wording import duration
 
 
 def parse() -> argparse.Namespace:

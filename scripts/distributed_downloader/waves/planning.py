@@ -22,11 +22,10 @@ from distributed_downloader.settings import Settings
 from distributed_downloader.tables import PROFILES, SCHEDULE
 from distributed_downloader.waves.left import LeftRows
 from distributed_downloader.waves.memories import load_memories
-from distributed_downloader.waves.progress import duration
 from distributed_downloader.waves.schedule import GroupWork, Machine, Plan, plan_wave
 from distributed_downloader.waves.whereabouts import needs_whereabouts, settle_whereabouts
 from distributed_downloader.waves.worklist import count_left
-from distributed_downloader.wording import moment
+from distributed_downloader.wording import duration, moment
 
 log = logging.getLogger(__name__)
 

@@ -85,7 +85,7 @@ def line(progress: Progress, width: int = _WIDEST) -> str:
         "done": _done(progress),
         "rate": _rate(progress.images_per_second),
         "errors": _counted(progress.errors, "error") if progress.errors else "",
-        "left": f"{duration(progress.predicted_left_s)} left" if _is_known(progress) else "",
+        "left": f"{countdown(progress.predicted_left_s)} left" if _is_known(progress) else "",
         "blocked": _resting(len(progress.blocked)),
     }
     for least in ("blocked", "errors", "rate", "left"):
@@ -121,7 +121,7 @@ def _resting(groups: int) -> str:
     return f"{_counted(groups, 'group')} resting" if groups else ""
 
 
-def duration(seconds: float | None) -> str:
+def countdown(seconds: float | None) -> str:
     """Minutes and seconds, with hours from one hour on, days and hours from one day on."""
     minutes, rest = divmod(max(0, math.ceil(seconds or 0)), 60)
     hours, minutes = divmod(minutes, 60)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from distributed_downloader.waves.progress import (
     Display,
     Progress,
-    duration,
+    countdown,
     line,
     read_progress,
     watch,
@@ -151,8 +151,8 @@ def test_line_always_fits(width, done, total, left, speed):
         (116 * 86400 + 7200, "116 days 2 h"),
     ],
 )
-def test_duration_is_readable(seconds, expected):
-    assert duration(seconds) == expected
+def test_countdown_is_readable(seconds, expected):
+    assert countdown(seconds) == expected
 
 
 def test_what_is_written_is_read(checkpoint):
