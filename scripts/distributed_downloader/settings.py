@@ -65,6 +65,16 @@ class Flush:
 
 
 @dataclass(frozen=True, slots=True)
+class Filters:
+    """Which rows are fetched; empty = all."""
+
+    licenses: tuple[str, ...]  # classes, with wildcards
+    servers: tuple[str, ...]  # hosts and domains
+    servers_excluded: tuple[str, ...]
+    where: str  # SQL
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything a stage may ask; `raw` is the checked config with defaults, as JSON types."""
 
@@ -72,6 +82,9 @@ class Settings:
     paths: OutputPaths
     account: str
     initializer_type: str
+    included_sources: tuple[str, ...]  # values of data_source, for some sources
+    excluded_servers_path: Path | None  # CSV with server_name
+    filters: Filters
     header: Mapping[str, str]  # HTTP headers of every request, User-Agent among them
     columns: Mapping[str, str]  # our name -> the input's name
     batch_size: int

@@ -24,7 +24,7 @@ from distributed_downloader.configuration.schema import (
 from distributed_downloader.configuration.sense import contradictions
 from distributed_downloader.errors import ConfigError
 from distributed_downloader.paths import OutputPaths
-from distributed_downloader.settings import Flush, Images, Politeness, Settings, Timeouts
+from distributed_downloader.settings import Filters, Flush, Images, Politeness, Settings, Timeouts
 
 __all__ = [
     "check_identity",
@@ -102,6 +102,9 @@ def settings_of(config: Mapping[str, Any]) -> Settings:
         paths=paths,
         account=config["account"],
         initializer_type=config["initializer_type"],
+        included_sources=tuple(config["included_sources"]),
+        excluded_servers_path=_path(config.get("excluded_servers_path")),
+        filters=_filters(config["filters"]),
         columns=config["columns"],
         suppress_unchanged_error=config["suppress_unchanged_error"],
         profile_samples=config["profile"]["samples"],
@@ -130,12 +133,20 @@ _SAME_NAME = (
 )
 
 
+def _filters(section: Mapping[str, Any]) -> Filters:
+    lists = {name: tuple(section[name]) for name in ("licenses", "servers", "servers_excluded")}
+    return Filters(**lists, where=section["where"])
+
+
+def _path(given: str | None) -> Path | None:
+    return Path(given) if given else None
+
+
 def _politeness(section: Mapping[str, Any], paths: OutputPaths) -> Politeness:
-    table = section.get("group_table")
     own = {key: section[key] for key in section if key not in ("group_table", "backoff")}
     own["opt_out_headers"] = tuple(section["opt_out_headers"])
     return Politeness(
-        group_table=Path(table) if table else None,
+        group_table=_path(section.get("group_table")),
         address_book=paths.address_book,
         **own,
         **section["backoff"],
@@ -190,9 +201,10 @@ def _cut_multiplier(config: dict[str, Any]) -> None:
 def _make_paths_absolute(config: dict[str, Any]) -> None:
     for key in ("path_to_input", "path_to_output"):
         config[key] = _absolute(config[key])
-    politeness = config.get("politeness", {})
-    if "group_table" in politeness:
-        politeness["group_table"] = _absolute(politeness["group_table"])
+    for section, key in (("politeness", "group_table"), ("", "excluded_servers_path")):
+        held = config.get(section, {}) if section else config
+        if key in held:
+            held[key] = _absolute(held[key])
 
 
 def _settle(config: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Which column of an input is which of ours, and a table with our names first.
 
 1. A name in the config's `columns` that is not our own name must be there.
-2. Else the name that `initializer_type` knows, if it is there.
+2. Else the name that the source knows, if it is there.
 3. Else our own name, then our own name whatever its case.
 4. Else the one column known by another name (`ALIASES`), if there is exactly one.
 Only the URL is needed; what else is missing is null. All other columns pass through unchanged; one
@@ -14,7 +14,8 @@ from pathlib import Path
 import polars as pl
 
 from distributed_downloader.errors import InputError
-from distributed_downloader.lists.initializers import INITIALIZERS, Initializer
+from distributed_downloader.lists.filters import is_allowed
+from distributed_downloader.lists.sources import Source, source_named
 from distributed_downloader.settings import Settings
 
 OURS = ("uuid", "source_id", "identifier", "license", "source", "title")
@@ -26,50 +27,57 @@ ALIASES = {
 WRITTEN = frozenset(  # names that partition adds
     ["server", "server_name", "partition_id", "identifier_original", "reason", *OURS]
 )
-IS_WANTED = "__is_wanted"  # a row that `initializer_type` keeps
+IS_WANTED = "__is_wanted"  # a row that the source keeps
+IS_ALLOWED = "__is_allowed"  # a row of which `filters.where` is true
 
 
 def is_url_column(name: str, settings: Settings) -> bool:
     """Whether a header of this one name says that URLs follow."""
-    initializer = INITIALIZERS[settings.initializer_type]
+    source = source_named(settings.initializer_type)
     known = {"identifier", settings.columns["identifier"], *ALIASES["identifier"]}
-    known |= {initializer.columns.get("identifier", ""), *initializer.any_of} - {""}
+    known |= {source.renames.get("identifier", ""), *source.any_of} - {""}
     return name.lower() in {each.lower() for each in known}
 
 
 def with_our_columns(frame: pl.LazyFrame, path: Path, settings: Settings) -> pl.LazyFrame:
-    """Our columns as text, `IS_WANTED`, then the others. Raises InputError with those found."""
+    """Our columns as text, `IS_WANTED`, `IS_ALLOWED`, then the others.
+
+    Raises InputError, with the columns found, if the URLs are not there.
+    """
     schema = frame.collect_schema()
-    initializer = INITIALIZERS[settings.initializer_type]
-    theirs = _theirs(path, schema.names(), settings, initializer)
-    any_of = [name for name in initializer.any_of if name in schema]
+    source = source_named(settings.initializer_type)
+    theirs = _theirs(path, schema.names(), settings, source)
+    any_of = [name for name in source.any_of if name in schema]
     ours = [_ours(name, theirs, schema, path) for name in OURS]
     if "identifier" not in theirs and any_of:
         ours[OURS.index("identifier")] = pl.coalesce(any_of).cast(pl.String).alias("identifier")
-    if "license" not in theirs and initializer.license:
-        ours[OURS.index("license")] = pl.lit(initializer.license).alias("license")
+    if "license" not in theirs and source.license:
+        ours[OURS.index("license")] = pl.lit(source.license).alias("license")
     taken = set(theirs.values())
     others = [name for name in schema.names() if name not in taken]
-    wanted = initializer.is_wanted(schema.names()).alias(IS_WANTED)
-    return frame.select(*ours, wanted, *_passed_through(others))
+    wanted = source.is_wanted(schema.names(), settings).alias(IS_WANTED)
+    new = {theirs: ours for ours, theirs in source.renames.items() if ours not in OURS}
+    frame = frame.with_columns(each for each in ours if each.meta.output_name() not in schema)
+    allowed = is_allowed(frame, path, settings).alias(IS_ALLOWED)
+    return frame.select(*ours, wanted, allowed, *_passed_through(others, new))
 
 
 def _theirs(
-    path: Path, names: Sequence[str], settings: Settings, initializer: Initializer
+    path: Path, names: Sequence[str], settings: Settings, source: Source
 ) -> Mapping[str, str]:
     """Our name -> the input's, for those that are there."""
     theirs: dict[str, str] = {}
-    unclaimed = [name for name in names if name not in initializer.columns.values()]
+    unclaimed = [name for name in names if name not in source.renames.values()]
     for ours in OURS:
         asked = settings.columns.get(ours, ours)
-        habit = initializer.columns.get(ours)
+        habit = source.renames.get(ours)
         name = asked if asked != ours else habit if habit in names else _known(ours, unclaimed)
         if asked != ours and asked not in names:
             raise _missing(path, ours, asked, names)
         if name is not None and name not in theirs.values():
             theirs[ours] = name
-    if "identifier" not in theirs and not set(initializer.any_of) & set(names):
-        raise _missing(path, "identifier", initializer.columns.get("identifier"), names)
+    if "identifier" not in theirs and not set(source.any_of) & set(names):
+        raise _missing(path, "identifier", source.renames.get("identifier"), names)
     return theirs
 
 
@@ -102,11 +110,12 @@ def _ours(name: str, theirs: Mapping[str, str], schema: pl.Schema, path: Path) -
     return pl.col(theirs[name]).cast(pl.String).alias(name)
 
 
-def _passed_through(names: Sequence[str]) -> list[pl.Expr]:
+def _passed_through(names: Sequence[str], renames: Mapping[str, str]) -> list[pl.Expr]:
     kept: list[pl.Expr] = []
     used = set(names) | WRITTEN
     for name in names:
-        new = name
+        wish = renames.get(name, name)
+        new = name if wish in used else wish
         while new in WRITTEN or (new != name and new in used) or new.startswith("__"):
             new = f"{new.lstrip('_')}_input"
         used.add(new)

@@ -21,8 +21,17 @@ import polars as pl
 import zstandard
 
 from distributed_downloader.errors import InputError
+from distributed_downloader.lists.archives import (
+    Joined,
+    Member,
+    join,
+    joined_members,
+    scan_zipped,
+    what_matters,
+)
 from distributed_downloader.lists.columns import is_url_column, with_our_columns
 from distributed_downloader.lists.formats import HEAD_BYTES, Format, Layout, open_unpacked, sniff
+from distributed_downloader.lists.sources import source_named
 from distributed_downloader.settings import Settings
 
 ENDINGS = (".txt", ".list", ".tsv", ".tab", ".csv", ".json", ".jsonl", ".ndjson", ".parquet", ".pq")
@@ -65,9 +74,18 @@ def find_files(path_to_input: str) -> list[Path]:
     return sorted(filled)
 
 
-def read_input(settings: Settings) -> list[InputFile]:
-    """Every file of the input, ready to be read. Raises InputError for what cannot be."""
-    return [_read(path, settings) for path in find_files(settings.path_to_input)]
+def list_files(settings: Settings) -> list[Path]:
+    """The files of the input that matter to its source. Raises InputError if there is none."""
+    archive = source_named(settings.initializer_type).archive
+    return what_matters(find_files(settings.path_to_input), archive)
+
+
+def read_input(settings: Settings, scratch: Path) -> list[InputFile]:
+    """Every table of the input, ready to be read. Raises InputError for what cannot be."""
+    archive = source_named(settings.initializer_type).archive
+    files = list_files(settings)
+    tables = joined_members(files, archive) if archive else files
+    return [_read(table, settings, scratch / f"join-{at}") for at, table in enumerate(tables)]
 
 
 def _nothing_there(path: Path, given: str) -> str:
@@ -85,22 +103,47 @@ def _is_table(file: Path, folder: Path) -> bool:
     return not hidden and name.endswith(ENDINGS) and file.is_file()
 
 
-def _read(path: Path, settings: Settings) -> InputFile:
-    layout = sniff(path, lambda name: is_url_column(name, settings))
+def _read(table: Path | Joined, settings: Settings, scratch: Path) -> InputFile:
+    path = table.table.path if isinstance(table, Joined) else table
     with _reading(path):
-        frame = _scan(path, layout)
+        if isinstance(table, Joined):
+            frame = _join(table, settings, scratch)
+        else:
+            frame = _scan(path, sniff(path, lambda name: is_url_column(name, settings)))
         return InputFile(path, with_our_columns(frame, path, settings))
+
+
+def _join(joined: Joined, settings: Settings, scratch: Path) -> pl.LazyFrame:
+    table = _scan_member(joined.table)
+    archive = source_named(settings.initializer_type).archive
+    if joined.other is None or archive is None:
+        return table
+    return join(table, _scan_member(joined.other), archive, joined.other.bytes, scratch)
+
+
+def _scan_member(member: Member) -> pl.LazyFrame:
+    if member.inside is not None:
+        return scan_zipped(member)
+    return _scan(member.path, sniff(member.path, lambda _: True))
 
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
     try:
         yield
-    except (*_READ_ERRORS, zstandard.ZstdError) as error:
-        cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except pl.exceptions.InvalidOperationError as error:  # nothing else casts strictly
         raise InputError(
-            f"{path} cannot be read to its end ({cause}); mend or replace it."
+            f"filters.where cannot be asked of a row of {path} ({_first_line(error)}): "
+            "TRY_CAST gives null instead, and takes the row out."
         ) from error
+    except (*_READ_ERRORS, zstandard.ZstdError) as error:
+        raise InputError(
+            f"{path} cannot be read to its end ({_first_line(error)}); mend or replace it."
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _scan(path: Path, layout: Layout) -> pl.LazyFrame:

@@ -7,7 +7,7 @@ uuids, batches and tables, however many threads read it.
 
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -26,7 +26,8 @@ from distributed_downloader.durable import (
 )
 from distributed_downloader.errors import InputError, LedgerError, StorageError
 from distributed_downloader.lists.batching import Placement, place
-from distributed_downloader.lists.inputs import InputFile, read_input
+from distributed_downloader.lists.filters import Filters
+from distributed_downloader.lists.inputs import list_files, read_input
 from distributed_downloader.lists.source import check_folder, fingerprint, source_of
 from distributed_downloader.lists.staging import Staged, stage
 from distributed_downloader.lists.tables import Written, write_partitions, write_rows
@@ -71,25 +72,24 @@ def partition_urls(settings: Settings, group_of: Callable[[str], str] = host_of)
         and paths.duplicates.exists()
     ):
         return Counts(**source["counts"])
-    counts = _build(settings, read_input(settings), group_of)
+    counts = _build(settings, group_of)
     _remove_orphans(paths.urls)
     _log.info("partitioned %s: %s", settings.path_to_input, asdict(counts))
     return counts
 
 
-def _build(
-    settings: Settings, inputs: Sequence[InputFile], group_of: Callable[[str], str]
-) -> Counts:
+def _build(settings: Settings, group_of: Callable[[str], str]) -> Counts:
     paths = settings.paths
+    filters = Filters(settings)
     with (
         ThreadPoolExecutor(1) as hasher,
         whole_folder(paths.urls) as folder,
         _disk_errors(paths.urls),
     ):
-        hashes = [hasher.submit(fingerprint, each.path) for each in inputs]
+        hashes = [hasher.submit(fingerprint, path) for path in list_files(settings)]
         scratch = folder / ".scratch"
         scratch.mkdir()
-        staged = stage(inputs, scratch)
+        staged = stage(read_input(settings, scratch), scratch, filters)
         if not staged.index.height:
             raise InputError(f"{settings.path_to_input} has no rows; give at least one URL.")
         crash_point("partition:staged")

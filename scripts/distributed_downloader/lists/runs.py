@@ -1,8 +1,8 @@
-"""An external sort: the staged rows, in sorted runs on disk, read back batch after batch.
+"""An external sort: rows with a `batch`, in sorted runs on disk, read back batch after batch.
 
 polars' own partitioned sink holds all rows until its end (1.2 GB for 5 million, 4.8 for 20), so it
-is not used. Here memory depends on `RUN_BYTES` and the largest batch, whatever the input's size:
-1. a run is as many staged rows as fit in memory, sorted by batch (their order stays within one);
+is not used. Here memory depends on the size of a run and of the largest batch, however many rows:
+1. a run is as many rows as fit in memory, sorted by batch (their order stays within one);
 2. a slab is a range of batches: the slices that the runs have of it, put together.
 """
 
@@ -12,10 +12,6 @@ from pathlib import Path
 
 import polars as pl
 
-from distributed_downloader.lists.batching import Placement, with_new_uuids
-from distributed_downloader.lists.staging import Staged
-
-RUN_BYTES = 192 << 20
 _ROW_GROUP = 16_384  # rows: what a slice of a run reads too much, at most, at each of its ends
 
 
@@ -38,28 +34,6 @@ def slabs_of(batches: pl.DataFrame, rows: int) -> list[int]:
     return [*starts, batches.height]
 
 
-def placed_rows(staged: Staged, placement: Placement) -> Iterator[pl.DataFrame]:
-    """All staged rows with `row`, `batch`, `reason` and their final uuid, a memory full at once."""
-    held: list[pl.DataFrame] = []
-    start = 0
-    for file in staged.files:
-        rows = pl.read_parquet(file, glob=False)
-        rows = rows.with_row_index("row", start).hstack(placement.rows.slice(start, rows.height))
-        start += rows.height
-        held.append(_renamed(rows, placement.new_uuids))
-        if sum(each.estimated_size() for each in held) >= RUN_BYTES:
-            yield pl.concat(held)
-            held = []
-    if held:
-        yield pl.concat(held)
-
-
-def _renamed(rows: pl.DataFrame, new_uuids: pl.DataFrame) -> pl.DataFrame:
-    first, last = rows["row"][0], rows["row"][-1]
-    new = new_uuids.filter(pl.col("row").is_between(first, last))
-    return with_new_uuids(rows, new) if new.height else rows
-
-
 def write_run(rows: pl.DataFrame, slabs: list[int], path: Path) -> Run:
     """Sort the fetched ones of these rows into a new run."""
     fetched = rows.filter(pl.col("batch").is_not_null()).sort("batch", maintain_order=True)
@@ -77,6 +51,8 @@ def read_slab(runs: list[Run], slab: int) -> Iterator[tuple[int, pl.DataFrame]]:
         for run in runs
         if run.starts[slab + 1] > run.starts[slab]
     ]
+    if not slices:
+        return
     rows = pl.concat(pl.collect_all(slices)).sort("batch", maintain_order=True)
     ends = rows["batch"].rle().struct.unnest()
     start = 0

@@ -14,7 +14,7 @@ from typing import Any
 
 from distributed_downloader.durable import read_json
 from distributed_downloader.errors import FolderError, InputError
-from distributed_downloader.lists.inputs import find_files
+from distributed_downloader.lists.inputs import list_files
 from distributed_downloader.settings import Settings
 
 
@@ -53,6 +53,8 @@ def what_fixes(settings: Settings) -> dict[str, Any]:
     return {
         "batch_size": settings.batch_size,
         "initializer_type": settings.initializer_type,
+        "included_sources": list(settings.included_sources),
+        "filters": dict(settings.raw["filters"]),
         "columns": dict(settings.columns),
         "image_size": images.image_size,
         "images.mode": images.mode,
@@ -94,7 +96,7 @@ def check_folder(settings: Settings) -> None:
             )
     if _is_gone(settings.path_to_input) and settings.path_to_input == source["path_to_input"]:
         return
-    if not _is_same_input(source["files"], find_files(settings.path_to_input)):
+    if not _is_same_input(source["files"], list_files(settings)):
         names = ", ".join(Path(file["path"]).name for file in source["files"][:3])
         raise FolderError(
             f"{settings.paths.root} was made from another list ({names}) than "

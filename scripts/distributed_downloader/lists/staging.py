@@ -13,7 +13,8 @@ from pathlib import Path
 import polars as pl
 
 from distributed_downloader.errors import InputError
-from distributed_downloader.lists.columns import IS_WANTED, OURS
+from distributed_downloader.lists.columns import IS_ALLOWED, IS_WANTED, OURS
+from distributed_downloader.lists.filters import Filters
 from distributed_downloader.lists.inputs import InputFile
 from distributed_downloader.lists.uuids import uuids_of_rows
 from distributed_downloader.urls.columns import normalise_column
@@ -39,19 +40,19 @@ class Staged:
         return frame if columns is None else frame.select(columns)
 
 
-def stage(inputs: Sequence[InputFile], folder: Path) -> Staged:
+def stage(inputs: Sequence[InputFile], folder: Path, filters: Filters) -> Staged:
     """Read all of the input into `folder`. Raises InputError."""
     schema = _common_schema(inputs)
     files: list[Path] = []
     index: list[pl.DataFrame] = []
     repairs: Counter[str] = Counter()
     for piece in _pieces(inputs, schema):
-        rows, slim, mended = _normalised(piece)
+        rows, slim, mended = _normalised(piece, filters)
         repairs.update(mended)
         files.append(folder / f"{len(files):06}.parquet")
         rows.write_parquet(files[-1], compression="lz4", statistics=False)
         index.append(slim)
-    others = tuple(name for name in schema if name not in {*OURS, IS_WANTED})
+    others = tuple(name for name in schema if name not in {*OURS, IS_WANTED, IS_ALLOWED})
     return Staged(tuple(files), pl.concat(index) if index else _no_index(), repairs, others)
 
 
@@ -82,16 +83,21 @@ def _pieces(inputs: Iterable[InputFile], schema: dict[str, pl.DataType]) -> Iter
                 )
 
 
-def _normalised(piece: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, Counter[str]]:
+def _normalised(
+    piece: pl.DataFrame, filters: Filters
+) -> tuple[pl.DataFrame, pl.DataFrame, Counter[str]]:
     raw = piece["identifier"]
     urls = normalise_column(raw)
+    denied = filters.reasons(urls["server"], piece["license"], piece[IS_ALLOWED])
     reason = (
-        pl.when(piece[IS_WANTED]).then(urls["reason"]).otherwise(pl.lit(Reason.NOT_SELECTED.value))
+        pl.when(piece[IS_WANTED])
+        .then(pl.coalesce(urls["reason"], denied))
+        .otherwise(pl.lit(Reason.NOT_SELECTED.value))
     )
     urls = urls.with_columns(reason=reason)
     fetchable = urls["reason"].is_null()
     is_given = piece["uuid"].fill_null("") != ""
-    rows = piece.drop(IS_WANTED).with_columns(
+    rows = piece.drop(IS_WANTED, IS_ALLOWED).with_columns(
         uuid=_uuids(piece, is_given),
         identifier=pl.when(fetchable).then(urls["identifier"]),
         server=pl.when(fetchable).then(urls["server"]),

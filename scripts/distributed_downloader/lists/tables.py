@@ -1,5 +1,6 @@
 """The files of `urls_folder`, written from the staged rows and their places."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,11 +8,12 @@ from pathlib import Path
 import polars as pl
 
 from distributed_downloader import tables
-from distributed_downloader.lists.batching import Placement
-from distributed_downloader.lists.runs import Run, placed_rows, read_slab, slabs_of, write_run
+from distributed_downloader.lists.batching import Placement, with_new_uuids
+from distributed_downloader.lists.runs import Run, read_slab, slabs_of, write_run
 from distributed_downloader.lists.staging import LEADING, Staged
 from distributed_downloader.paths import Batch
 
+RUN_BYTES = 192 << 20
 _SLAB_ROWS = 250_000
 _WRITERS = 2  # polars uses every core already; these hide what a file costs beside its rows
 
@@ -30,7 +32,7 @@ def write_rows(staged: Staged, placement: Placement, folder: Path, scratch: Path
     """Every batch's `urls.parquet`, `rejected.parquet` and `duplicates.parquet`, out of core."""
     slabs = slabs_of(placement.batches, _SLAB_ROWS)
     runs: list[Run] = []
-    for rows in placed_rows(staged, placement):
+    for rows in _placed_rows(staged, placement):
         _rejected(rows, staged).write_parquet(scratch / f"rejected-{len(runs):06}.parquet")
         runs.append(write_run(rows, slabs, scratch / f"run-{len(runs):06}.parquet"))
     batches = _write_batches(staged, placement, runs, folder)
@@ -44,6 +46,28 @@ def write_rows(staged: Staged, placement: Placement, folder: Path, scratch: Path
         duplicates=_rows_in([folder / "duplicates.parquet"]),
         rejected=_rows_in([folder / "rejected.parquet"]),
     )
+
+
+def _placed_rows(staged: Staged, placement: Placement) -> Iterator[pl.DataFrame]:
+    """All staged rows with `row`, `batch`, `reason` and their final uuid, a memory full at once."""
+    held: list[pl.DataFrame] = []
+    start = 0
+    for file in staged.files:
+        rows = pl.read_parquet(file, glob=False)
+        rows = rows.with_row_index("row", start).hstack(placement.rows.slice(start, rows.height))
+        start += rows.height
+        held.append(_renamed(rows, placement.new_uuids))
+        if sum(each.estimated_size() for each in held) >= RUN_BYTES:
+            yield pl.concat(held)
+            held = []
+    if held:
+        yield pl.concat(held)
+
+
+def _renamed(rows: pl.DataFrame, new_uuids: pl.DataFrame) -> pl.DataFrame:
+    first, last = rows["row"][0], rows["row"][-1]
+    new = new_uuids.filter(pl.col("row").is_between(first, last))
+    return with_new_uuids(rows, new) if new.height else rows
 
 
 def write_partitions(placement: Placement, path: Path) -> None:

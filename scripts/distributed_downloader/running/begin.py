@@ -27,8 +27,10 @@ from distributed_downloader.configuration.environment import CONFIG_VARIABLE
 from distributed_downloader.configuration.identity import check_identity
 from distributed_downloader.courtesy.budgets import check_budgets
 from distributed_downloader.errors import InputError, LockError
+from distributed_downloader.lists.filters import Filters
 from distributed_downloader.lists.inputs import find_files
 from distributed_downloader.lists.partition import check_folder
+from distributed_downloader.lists.sources import source_named
 from distributed_downloader.logs import tell
 from distributed_downloader.settings import Settings
 from distributed_downloader.storage.lock import Lock, request_stop, stop_orphan
@@ -40,6 +42,8 @@ def settings_for(given: Mapping[str, Any]) -> Settings:
     settings = settings_of(resolve_config(given))
     check_budgets(settings)
     check_identity(settings)
+    source_named(settings.initializer_type)
+    Filters(settings)
     return settings
 
 

@@ -35,6 +35,9 @@ class Reason(StrEnum):
     BAD_PORT = "bad_port"
     TOO_LONG = "too_long"
     NOT_SELECTED = "not_selected"  # `initializer_type` does not keep such rows
+    SERVER_DENIED = "server_denied"  # by filters.servers or filters.servers_excluded
+    LICENSE_DENIED = "license_denied"  # by filters.licenses
+    ROW_DENIED = "row_denied"  # by filters.where
     UUID_REPEATED = "uuid_repeated"  # a fetchable row before it has the uuid
 
 

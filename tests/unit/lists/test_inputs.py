@@ -56,7 +56,7 @@ def plain(data: bytes) -> bytes:
 
 def read(tmp_path: Path, path: Path | str, **config: Any) -> pl.DataFrame:
     settings = make_settings(tmp_path, path_to_input=str(path), **config)
-    files = read_input(settings)
+    files = read_input(settings, tmp_path / "scratch")
     return pl.concat([piece for file in files for piece in file.pieces()], how="diagonal")
 
 
@@ -106,13 +106,6 @@ def test_short_and_long_rows_are_read(tmp_path: Path) -> None:
     ]
 
 
-def test_a_real_gbif_table(tmp_path: Path) -> None:
-    table = read(tmp_path, SAMPLE, initializer_type="gbif")
-    assert table.height == 1619
-    assert table["source_id"][0] == "617555570"
-    assert {"gbifID", "rightsHolder", "format"} - set(table.columns) == {"gbifID"}
-
-
 def test_a_column_that_only_late_rows_have_is_read(tmp_path: Path) -> None:
     path = tmp_path / "late.jsonl"
     early = '{"url": "http://a/1", "n": 1}\n' * 2000
@@ -136,36 +129,6 @@ def test_names_in_the_config_win(tmp_path: Path) -> None:
     assert table.drop_nulls("identifier").select(
         "identifier", "identifier_input", "server_input", "source_id"
     ).rows() == [("http://a/1", "occ-1", "rack 3", "9")]
-
-
-@pytest.mark.parametrize(
-    ("kind", "text", "kept"),
-    [
-        (
-            "gbif",
-            "gbifID\ttype\tformat\tbasisOfRecord\tidentifier\n"
-            "1\tStillImage\t\t\tu\n2\t\timage/png\t\tu\n3\tSound\timage/png\t\tu\n4\t\t\t\tu\n"
-            "5\tStillImage\t\tMATERIAL_CITATION\tu\n\tStillImage\t\t\tu\n",
-            ["1", "2"],
-        ),
-        ("eol", "EOL content ID,EOL Full-Size Copy URL\n1,u\n,u\n", ["1"]),
-        ("fathom_net", "uuid,url,valid\n1,u,True\n2,u,False\n3,u,\n", ["1"]),
-        (
-            "lila",
-            "image_id,url_gcp,url_aws,original_label\n1,,u,cat\n2,u,v,empty\n3,u,v,\n",
-            ["1", "3"],
-        ),
-    ],
-)
-def test_known_sources_keep_their_images(
-    tmp_path: Path, kind: str, text: str, kept: list[str]
-) -> None:
-    path = tmp_path / "list"
-    path.write_text(text)
-    table = read(tmp_path, path, initializer_type=kind)
-    wanted = table.filter(IS_WANTED)
-    assert wanted["source_id"].to_list() == kept
-    assert set(wanted["identifier"]) == {"u"}
 
 
 def test_a_folder_gives_its_tables_in_order(tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from distributed_downloader import tables
 from distributed_downloader.errors import FolderError, InputError, LedgerError
-from distributed_downloader.lists import batching, inputs, runs
+from distributed_downloader.lists import batching, inputs
+from distributed_downloader.lists import tables as lists_tables
 from distributed_downloader.lists.partition import Counts, _check, check_folder, partition_urls
 from distributed_downloader.lists.uuids import NAMESPACE
 from distributed_downloader.paths import Batch
@@ -209,8 +210,8 @@ def test_the_same_list_gives_the_same_bytes(
     rows = [{"id": str(n % 90), "url": f"http://{n % 7}.org/{n % 100}"} for n in range(1000)]
     rows += [{"id": "1", "url": f"bad {n % 3}"} for n in range(20)]
     one, counts = partitioned(tmp_path / "one", rows, downloader_parameters={"batch_size": 9})
-    monkeypatch.setattr(runs, "RUN_BYTES", 1)
-    monkeypatch.setattr("distributed_downloader.lists.tables._SLAB_ROWS", 30)
+    monkeypatch.setattr(lists_tables, "RUN_BYTES", 1)
+    monkeypatch.setattr(lists_tables, "_SLAB_ROWS", 30)
     monkeypatch.setattr(inputs.InputFile.pieces, "__defaults__", (37,))
     other, again = partitioned(tmp_path / "two", rows, downloader_parameters={"batch_size": 9})
     assert counts == again
