@@ -14,6 +14,7 @@ SCRIPTS = HOUSE / "scripts"
 ENVIRONMENT = HOUSE / "workflow" / "envs" / "downloader.yaml"
 sys.path.insert(0, str(SCRIPTS))
 
+from distributed_downloader.accounts.status import print_status
 from distributed_downloader.running.begin import begin_run, input_files, settings_of_run
 from distributed_downloader.configuration.environment import (
     CONFIG_VARIABLE,
@@ -125,9 +126,17 @@ def runtime_min(wildcards, resources):
     return resources.get("runtime", 0)
 
 
+def is_a_look():
+    """Whether only `status` was asked for, which may be done beside a run at work."""
+    return set(workflow.dag_settings.targets) == {"status"}
+
+
 def start():
     """Take the output folder, or end with one sentence: nothing has been touched yet."""
     try:
+        if is_a_look():
+            print_status(OUT, sys.stdout)
+            return
         begin_run(SETTINGS, config)
     except DownloaderError as error:
         sys.exit(f"error: {error}")

@@ -21,3 +21,10 @@ rule write_report:
     shell:
         "exec env {params.variables} {params.python} {params.script} --config {params.config:q} --log {log:q}"
         " --flag {output.flag:q}"
+
+
+# Printed when the run begins (`start`): it takes no lock, writes nothing, and may run beside a run.
+rule status:
+    localrule: True
+    message:
+        "How far it is"

@@ -36,4 +36,5 @@ def test_the_slurm_profile_names_no_partition_and_no_account(effective):
 def test_without_slurm_jobs_are_processes_of_the_run(effective, words):
     settings = effective(*words)
     assert settings.executor in {None, "local"}
+    assert not settings.forcerun  # whatever is forced becomes a target, of `plan` too
     assert not settings.set_resources

@@ -13,6 +13,7 @@ def test_the_second_run_on_a_folder_names_the_first_and_disturbs_nothing(new_dri
     run = drill.start()
     wait_for("the run lock", drill.paths.run_lock.exists, run.process)
 
+    assert f"process {run.process.pid}" in drill.workflow.finish("status")
     second = drill.workflow.run()
 
     assert second.returncode == 1

@@ -20,15 +20,16 @@ Line = tuple[str, str]  # label (or nothing, when it goes on), text
 
 def print_summary(summary: Summary, stream: TextIO) -> None:
     """Short and aligned; labels are bold on a terminal, plain text anywhere else."""
-    _print(_lines(summary), stream)
+    print_lines(_lines(summary), stream)
 
 
 def print_places(paths: OutputPaths, stream: TextIO) -> None:
     """Where the dataset and the page about it lie."""
-    _print([("Dataset", str(paths.images)), ("Report", str(paths.report))], stream)
+    print_lines([("Dataset", str(paths.images)), ("Report", str(paths.report))], stream)
 
 
-def _print(lines: Iterable[Line], stream: TextIO) -> None:
+def print_lines(lines: Iterable[Line], stream: TextIO) -> None:
+    """Labels and texts, below each other."""
     console = Console(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=True)
     for label, text in lines:
         line = Text(f"{label:<{LABEL_WIDTH}}", style="bold")
@@ -36,7 +37,7 @@ def _print(lines: Iterable[Line], stream: TextIO) -> None:
 
 
 def _lines(summary: Summary) -> Iterator[Line]:
-    yield from _rows(summary)
+    yield from rows_of(summary)
     given_up = [
         f"{count(item['rows']):>9}  {item['why']}{_at(item['most'], item['servers'])}"
         for item in summary["given_up"]
@@ -59,11 +60,11 @@ def _lines(summary: Summary) -> Iterator[Line]:
     requests = sum(group["requests"] for group in summary["groups"])
     refusals = sum(group["refusals"] for group in summary["groups"])
     yield "Requests", f"{count(requests):>9}  refused by servers: {_refused(refusals, requests)}"
-    if summary["left"]["left"]:
-        yield "What next", _next(summary)
+    yield from what_next(summary)
 
 
-def _rows(summary: Summary) -> Iterator[Line]:
+def rows_of(summary: Summary) -> Iterator[Line]:
+    """How many rows are in each state."""
     rows, states = summary["rows"], summary["states"]
     images = states[State.OK]
     yield "Images", f"{count(images):>9}  of {count(rows, 'row')} ({share(images, rows)})"
@@ -105,8 +106,11 @@ def _refused(refusals: int, requests: int) -> str:
     return f"{count(refusals)} ({share(refusals, requests)})" if refusals else "none"
 
 
-def _next(summary: Summary) -> str:
+def what_next(summary: Summary) -> Iterator[Line]:
+    """What to do about rows that are left, if any are."""
+    if not summary["left"]["left"]:
+        return
     left = count(summary["left"]["left"], "row")
     free_at = summary["left"]["free_at"]
     then = f"after {moment(free_at)}, " if free_at else ""
-    return f"{then}run the same command again: it goes on with the {left} left."
+    yield "What next", f"{then}run the same command again: it goes on with the {left} left."
