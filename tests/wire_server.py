@@ -14,6 +14,7 @@ from pathlib import Path
 
 DATA = Path(__file__).parent / "data"
 CERTIFICATE = DATA / "selfsigned.pem"  # for 127.0.0.1 and tls.example, signed by nobody
+EXPIRED = DATA / "expired.pem"  # the same, valid in January 2020
 PRIVATE_KEY = DATA / "selfsigned.key"
 
 
@@ -105,13 +106,15 @@ class WireServer:
 
 
 @asynccontextmanager
-async def serve(script: Script, *, tls: bool = False) -> AsyncIterator[WireServer]:
+async def serve(
+    script: Script, *, tls: bool = False, certificate: Path = CERTIFICATE, at: str = "127.0.0.1"
+) -> AsyncIterator[WireServer]:
     context = None
     if tls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(CERTIFICATE, PRIVATE_KEY)
+        context.load_cert_chain(certificate, PRIVATE_KEY)
     wire = WireServer(script, scheme="https" if tls else "http")
-    listening = await asyncio.start_server(wire.talk, "127.0.0.1", 0, ssl=context)
+    listening = await asyncio.start_server(wire.talk, at, 0, ssl=context)
     wire.port = listening.sockets[0].getsockname()[1]
     try:
         yield wire
@@ -217,6 +220,18 @@ def drips(head: bytes, *, pause_s: float = 0.02) -> Script:
         while not exchange.writer.is_closing():
             await exchange.write(b"x")
             await asyncio.sleep(pause_s)
+
+    return script
+
+
+def floods(head: bytes, again: bytes) -> Script:
+    """The head, then the same bytes again and again, as fast as they are taken."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.write(head)
+        while not exchange.writer.is_closing():
+            await exchange.write(again)
+            await asyncio.sleep(0)  # a client that takes everything at once never makes it wait
 
     return script
 

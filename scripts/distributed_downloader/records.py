@@ -28,7 +28,10 @@ class ErrorClass(StrEnum):
 
     DNS = "dns"  # the name does not resolve
     CONNECT = "connect"  # nobody answers at the address
-    TLS = "tls"  # the certificate or the handshake is not accepted
+    TLS = "tls"  # the certificate's issuer or the handshake is not accepted
+    TLS_EXPIRED = "tls_expired"  # the certificate's time is over, or has not come
+    TLS_WRONG_NAME = "tls_wrong_name"  # the certificate is for other hosts
+    TLS_SELF_SIGNED = "tls_self_signed"  # nobody vouches for the certificate
     RESET = "reset"  # the connection ended before the answer did
     TIMEOUT = "timeout"  # the total deadline of the request passed
     TOO_SLOW = "too_slow"  # under timeouts.min_bytes_per_s

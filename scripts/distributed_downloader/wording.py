@@ -19,7 +19,10 @@ STATES = {
 CLASSES = {
     ErrorClass.DNS: "the server's name does not exist",
     ErrorClass.CONNECT: "nobody answers at the server's address",
-    ErrorClass.TLS: "the server's certificate is not accepted",
+    ErrorClass.TLS: "the server's certificate or handshake is not accepted",
+    ErrorClass.TLS_EXPIRED: "the server's certificate has expired",
+    ErrorClass.TLS_WRONG_NAME: "the server's certificate is for other names",
+    ErrorClass.TLS_SELF_SIGNED: "the server's certificate is signed by itself",
     ErrorClass.RESET: "the connection broke off",
     ErrorClass.TIMEOUT: "no whole answer in time",
     ErrorClass.TOO_SLOW: "the answer dripped too slowly",

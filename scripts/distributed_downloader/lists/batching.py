@@ -6,8 +6,8 @@
 4. Of the rest with one URL, that with the smallest (source_id, uuid) is fetched for all; no
    source_id comes last.
 5. Rows keep the order of the input within a server; each `batch_size` of them are a batch.
-6. In lists of over `MANY_SERVERS` servers, those with under `TINY_ROWS` rows share batches. All of
-   one group go to the same ones.
+6. In lists of over `MANY_SERVERS` servers, those with under `TINY_ROWS` rows share batches, and
+   always those whose names are longer than `MAX_NAME_BYTES`. All of one group go to the same ones.
 """
 
 import hashlib
@@ -24,6 +24,7 @@ from distributed_downloader.urls.words import Reason
 
 MANY_SERVERS = 10_000
 TINY_ROWS = 50
+MAX_NAME_BYTES = 200  # of a server: its folder's name has some more, and file systems take 255
 SMALL_PREFIX = "_small-"  # no host starts so: two hexadecimal digits of the group's hash follow
 
 
@@ -151,8 +152,10 @@ def with_new_uuids(rows: pl.DataFrame, new_uuids: pl.DataFrame) -> pl.DataFrame:
 def _with_server_name(index: pl.DataFrame, group_of: Callable[[str], str]) -> pl.DataFrame:
     """Rule 6."""
     servers = index.filter("is_fetched").group_by("server").len()
-    tiny = servers.filter(pl.col("len") < TINY_ROWS)
-    if servers.height <= MANY_SERVERS or not tiny.height:
+    is_tiny = (pl.col("len") < TINY_ROWS) & (servers.height > MANY_SERVERS)
+    is_long = pl.col("server").cast(pl.String).str.len_bytes() > MAX_NAME_BYTES
+    tiny = servers.filter(is_tiny | is_long)
+    if not tiny.height:
         return index.with_columns(server_name="server")
     names = [small_name(group_of(server)) for server in tiny["server"].cast(pl.String)]
     shared = tiny.select("server", small=pl.Series(names, dtype=pl.Categorical))

@@ -17,11 +17,15 @@ from distributed_downloader.lists.columns import IS_ALLOWED, IS_WANTED, OURS
 from distributed_downloader.lists.filters import Filters
 from distributed_downloader.lists.inputs import InputFile
 from distributed_downloader.lists.uuids import uuids_of_rows
+from distributed_downloader.urls.authorities import CREDENTIALS
 from distributed_downloader.urls.columns import normalise_column
 from distributed_downloader.urls.words import Reason
 
+MAX_UUID_BYTES = 200
+
 # The staged columns, in front of the input's others. `identifier` is null in rows that cannot be
-# fetched; `identifier_original` is null where it would say the same as `identifier`.
+# fetched; `identifier_original` is null where it would say the same as `identifier`, and has no
+# passwords.
 LEADING = ("uuid", "source_id", "identifier", "server", "license", "source", "title")
 
 
@@ -89,9 +93,10 @@ def _normalised(
     raw = piece["identifier"]
     urls = normalise_column(raw)
     denied = filters.reasons(urls["server"], piece["license"], piece[IS_ALLOWED])
+    bad = pl.when(_is_bad_name(piece["uuid"])).then(pl.lit(Reason.BAD_UUID.value))
     reason = (
         pl.when(piece[IS_WANTED])
-        .then(pl.coalesce(urls["reason"], denied))
+        .then(pl.coalesce(urls["reason"], denied, bad))
         .otherwise(pl.lit(Reason.NOT_SELECTED.value))
     )
     urls = urls.with_columns(reason=reason)
@@ -101,7 +106,9 @@ def _normalised(
         uuid=_uuids(piece, is_given),
         identifier=pl.when(fetchable).then(urls["identifier"]),
         server=pl.when(fetchable).then(urls["server"]),
-        identifier_original=pl.when(~fetchable | raw.ne_missing(urls["identifier"])).then(raw),
+        identifier_original=pl.when(~fetchable | raw.ne_missing(urls["identifier"]))
+        .then(raw)
+        .str.replace_all(CREDENTIALS, "//"),
     )
     slim = pl.DataFrame(
         {
@@ -114,6 +121,12 @@ def _normalised(
     )
     mended = urls.filter(fetchable)["repairs"].drop_nulls().explode().drop_nulls()
     return rows, slim, Counter(mended.to_list())
+
+
+def _is_bad_name(uuid: pl.Series) -> pl.Series:
+    """Image files give each name of a batch as many bytes as the longest: one must not cost all."""
+    is_long = uuid.str.len_bytes() > MAX_UUID_BYTES
+    return (is_long | uuid.str.contains(r"[\x00-\x1f\x7f]")).fill_null(value=False)
 
 
 def _uuids(piece: pl.DataFrame, is_given: pl.Series) -> pl.Series:

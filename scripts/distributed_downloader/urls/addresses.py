@@ -25,6 +25,7 @@ _REFUSED = (
     ("10.0.0.0/8", "private"),
     ("100.64.0.0/10", "carrier-grade NAT"),
     ("127.0.0.0/8", "loopback"),
+    ("168.63.129.16/32", "cloud metadata"),  # Azure's, at an address that looks public
     ("169.254.0.0/16", "link-local or cloud metadata"),
     ("172.16.0.0/12", "private"),
     ("192.0.0.0/24", "reserved"),

@@ -27,6 +27,8 @@ EDGES = (
     + ("".join(map(chr, range(0x2000, 0x200E))))
 )
 
+CREDENTIALS = r"[/\\]{2}\s*[^/?#\\\s]*@"  # for re and for polars
+
 _HOST_NAME = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}")
 
 
@@ -45,6 +47,11 @@ def split_authority(authority: str, scheme: str, repairs: list[Repair]) -> tuple
         return f"[{_ipv6(inside, repairs)}]", _port(after, scheme, repairs)
     name, colon, digits = stripped.partition(":")
     return _host(name, repairs), _port(colon + digits, scheme, repairs)
+
+
+def without_credentials(text: str) -> str:
+    """Text of strangers without the names and passwords that URLs in it carry."""
+    return re.sub(CREDENTIALS, "//", text)
 
 
 def _port(text: str, scheme: str, repairs: list[Repair]) -> str:

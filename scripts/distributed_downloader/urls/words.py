@@ -38,6 +38,7 @@ class Reason(StrEnum):
     SERVER_DENIED = "server_denied"  # by filters.servers or filters.servers_excluded
     LICENSE_DENIED = "license_denied"  # by filters.licenses
     ROW_DENIED = "row_denied"  # by filters.where
+    BAD_UUID = "bad_uuid"  # over 200 bytes, or control characters in it
     UUID_REPEATED = "uuid_repeated"  # a fetchable row before it has the uuid
 
 

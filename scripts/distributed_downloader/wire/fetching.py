@@ -21,15 +21,18 @@ from distributed_downloader.records import (
     Fetched,
     Outcome,
 )
-from distributed_downloader.wire.reading import FetchLimits, Pace, Reader, quoted
-from distributed_downloader.wire.redirects import REDIRECTS, next_url
-from distributed_downloader.wire.transport import (
+from distributed_downloader.wire.failures import (
     ExhaustedError,
+    ExpiredError,
     NoContactError,
     PrivateAddressError,
+    SelfSignedError,
     TlsError,
     UnresolvedError,
+    WrongNameError,
 )
+from distributed_downloader.wire.reading import FetchLimits, Pace, Reader, quoted
+from distributed_downloader.wire.redirects import REDIRECTS, next_url
 
 __all__ = ["Answer", "FetchLimits", "Gate", "classify_status", "fetch"]
 
@@ -221,6 +224,9 @@ def _late(asked: _Asked, limits: FetchLimits, *, is_too_slow: bool) -> Failed:
 # The first that fits, so the narrow ones come first.
 _NETWORK_WORDS: tuple[tuple[type[Exception], ErrorClass], ...] = (
     (UnresolvedError, ErrorClass.DNS),
+    (ExpiredError, ErrorClass.TLS_EXPIRED),
+    (WrongNameError, ErrorClass.TLS_WRONG_NAME),
+    (SelfSignedError, ErrorClass.TLS_SELF_SIGNED),
     (TlsError, ErrorClass.TLS),
     (httpx.ConnectError, ErrorClass.CONNECT),
     (httpx.ConnectTimeout, ErrorClass.CONNECT),

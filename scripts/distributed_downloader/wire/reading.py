@@ -3,7 +3,8 @@
 1. The attempt's deadline holds from the first byte sent to the last one read.
 2. A body must bring `min_bytes_per_s` on average over every `window_s`.
 3. Over `max_bytes`, declared or real, plain or unpacked, it is not an image for us.
-4. We ask for no compression; gzip and deflate sent anyway are unpacked up to `max_bytes`.
+4. We ask for no compression. One gzip or deflate sent anyway is unpacked up to `max_bytes`;
+   anything else (brotli, zstd, gzip in gzip) is refused unread.
 5. What says it is HTML, and looks like it, is not read to its end.
 """
 
@@ -156,15 +157,17 @@ class Reader:
         return start[:512].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
 
     async def _unpacked(self, body: bytes) -> bytes | Failed:
-        coding = self._response.headers.get("content-encoding", "").strip().lower()
-        if coding in _NEVER_ASKED_FOR:
+        label = self._response.headers.get("content-encoding", "").lower()
+        codings = [coding.strip() for coding in label.split(",")]
+        packings = [coding for coding in codings if coding in _ZLIB_CODINGS]
+        if len(packings) > 1 or not _NEVER_ASKED_FOR.isdisjoint(codings):
             return Failed(
                 ErrorClass.PROTOCOL,
                 CONTENT_CODE,
-                f"sent with Content-Encoding {coding}, which was not asked for",
+                f"sent with Content-Encoding {quoted(label)}, which was not asked for",
                 retryable=False,
             )
-        if coding not in _ZLIB_CODINGS or not body.startswith(_ZLIB_STARTS):
+        if not packings or not body.startswith(_ZLIB_STARTS):
             return body  # `none`, `binary`, `utf-8`, or gzip that is none: all seen, all plain
         return await asyncio.to_thread(unpacked, body, self._limits)
 

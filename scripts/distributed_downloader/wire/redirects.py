@@ -6,6 +6,7 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 
 from distributed_downloader.records import ErrorClass, Failed
+from distributed_downloader.urls.authorities import without_credentials
 from distributed_downloader.urls.normalise import Normalised, normalise_url
 from distributed_downloader.wire.reading import quoted
 
@@ -19,7 +20,7 @@ def next_url(
     status = response.status_code
     target = _target(url, response.headers.get("location", ""))
     if target is None:
-        told = quoted(response.headers.get("location", ""))
+        told = quoted(without_credentials(response.headers.get("location", "")))
         message = f"HTTP {status} to {told}, which is no http(s) URL"
         return Failed(ErrorClass.REDIRECT_INVALID, status, message, False, url)
     if target in seen:

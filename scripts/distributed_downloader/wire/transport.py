@@ -8,13 +8,10 @@ What aiohttp and httpx would do by themselves, and must not:
 4. hand out an idle connection on which something arrived unasked: the answer to another row;
 5. follow redirects, keep cookies, decompress, read proxies or passwords from the environment.
 
-Errors are httpx's, in subclasses where a word of `ErrorClass` needs one; `__cause__` is kept.
+Errors are httpx's, or of `failures`; `__cause__` is kept.
 """
 
-import errno
 import re
-import socket
-import ssl
 from collections.abc import AsyncIterator
 from http.cookiejar import CookieJar
 from types import SimpleNamespace
@@ -22,41 +19,17 @@ from typing import Any
 
 import aiohttp
 import httpx
-from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
 from yarl import URL
 
 from distributed_downloader.settings import Settings
 from distributed_downloader.wire.connections import GuardedConnector, WireSettings, tls_context
-from distributed_downloader.wire.resolving import AnonymousError, RefusedAddressError
+from distributed_downloader.wire.failures import mapped
 
 LONGEST_HEADER = 16_384  # bytes of one header
 MOST_HEADERS = 128
 READ_BUFFER = 2**18  # bytes: a photo in one or two wake-ups
 
 _TARGET = re.compile(rb"/[\x21-\x7e]*")  # no space, no line end: it goes into the request line
-_OUR_OWN_FAULT = frozenset(
-    {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL}
-)
-
-
-class UnresolvedError(httpx.ConnectError):
-    """The name does not resolve."""
-
-
-class PrivateAddressError(httpx.ConnectError):
-    """The host is at no address that may be connected to."""
-
-
-class NoContactError(httpx.ConnectError):
-    """The host is public, and our User-Agent does not say who asks."""
-
-
-class TlsError(httpx.ConnectError):
-    """The certificate or the handshake is not accepted."""
-
-
-class ExhaustedError(httpx.ConnectError):
-    """This machine has no file descriptor, port or memory left: not the server's fault."""
 
 
 class NoCookies(CookieJar):
@@ -209,36 +182,3 @@ def _exact_url(request: httpx.Request) -> URL:
         path=target.decode("ascii"),
         encoded=True,
     )
-
-
-def mapped(error: Exception, request: httpx.Request) -> httpx.RequestError:
-    """The httpx exception that says what happened; its text is untrusted."""
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return _of_connecting(error.os_error)(str(error.os_error), request=request)
-    told = error.__cause__ or error
-    return _of_talking(error)(str(told) or type(told).__name__, request=request)
-
-
-def _of_connecting(error: OSError) -> type[httpx.RequestError]:
-    if isinstance(error, RefusedAddressError):
-        return PrivateAddressError
-    if isinstance(error, AnonymousError):
-        return NoContactError
-    if isinstance(error, socket.gaierror):
-        return UnresolvedError
-    if isinstance(error, ssl.SSLError):  # certificate errors too
-        return TlsError
-    return ExhaustedError if error.errno in _OUR_OWN_FAULT else httpx.ConnectError
-
-
-def _of_talking(error: Exception) -> type[httpx.RequestError]:
-    cut_short = isinstance(error.__cause__, ContentLengthError | TransferEncodingError)
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return httpx.ConnectTimeout
-    if isinstance(error, TimeoutError):
-        return httpx.ReadTimeout
-    if isinstance(error, aiohttp.ClientConnectionError | OSError) or cut_short:
-        return httpx.ReadError
-    if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError | ValueError):
-        return httpx.LocalProtocolError
-    return httpx.RemoteProtocolError

@@ -8,8 +8,8 @@ import pytest
 
 from distributed_downloader.admission.permission import Permission
 from distributed_downloader.records import ErrorClass, Failed, Redirected
+from distributed_downloader.wire.failures import PrivateAddressError
 from distributed_downloader.wire.fetching import Answer
-from distributed_downloader.wire.transport import PrivateAddressError
 from tests.unit.conftest import make_settings
 
 pytestmark = pytest.mark.anyio

@@ -242,6 +242,41 @@ def test_tiny_servers_share_batches_in_long_lists(
     assert counts.servers == 21
 
 
+def test_a_server_whose_name_no_file_system_takes_shares_a_batch(tmp_path: Path) -> None:
+    long = ".".join(["a" * 60] * 4) + ":65535"  # of 249 bytes: DNS takes it
+    rows = [{"identifier": f"http://{host}/1.jpg"} for host in (long, "b.example.org")]
+    settings, counts = partitioned(tmp_path, rows)
+    assert (counts.fetchable, counts.servers) == (2, 2)
+    batches = batches_of(settings)
+    (mixed,) = (batch for batch in batches if batch.is_mixed)
+    assert batches[mixed]["server"].to_list() == [long]
+    assert all(len(part) < 255 for batch in batches for part in batch.folder.parts)
+
+
+@pytest.mark.parametrize("uuid", ["x" * 201, "é" * 101, "a\nb", "a\0b", "\x7f"])
+def test_a_name_that_would_cost_all_others_is_rejected(tmp_path: Path, uuid: str) -> None:
+    rows = [{"uuid": each, "identifier": "http://a.org/1.jpg"} for each in (uuid, "x" * 200)]
+    settings, counts = partitioned(tmp_path, rows)
+    assert counts.rejections == {"bad_uuid": 1}
+    assert pl.read_parquet(settings.paths.rejected)["uuid"].to_list() == [uuid]
+
+
+def test_passwords_are_written_nowhere(tmp_path: Path) -> None:
+    urls = [
+        "http://me:s3cret@a.org/1.jpg",
+        "http:\\\\me:s3cret@a.org/2.jpg",
+        "http:// me:s3cret@a.org/3.jpg",
+        "ftp://me:s3cret@a.org/4.jpg",
+        "http://a.org/5.jpg|http://me:s3cret@a.org/6.jpg",
+        "http://s3cret@@@a.org:x/7.jpg",
+    ]
+    settings, counts = partitioned(tmp_path, [{"identifier": url} for url in urls])
+    assert (counts.fetchable, counts.rejected) == (3, 3)
+    tables = [pl.read_parquet(file) for file in settings.paths.urls.rglob("*.parquet")]
+    assert "a.org" in str([table.rows() for table in tables])
+    assert "s3cret" not in str([table.rows() for table in tables])
+
+
 def test_rows_that_a_source_does_not_want_are_accounted_for(tmp_path: Path) -> None:
     settings = make_settings(tmp_path, path_to_input=str(SAMPLE), initializer_type="gbif")
     counts = partition_urls(settings)

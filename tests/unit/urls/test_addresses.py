@@ -16,6 +16,8 @@ from distributed_downloader.urls.addresses import is_public, literal, refusal
         ("172.31.255.255", "private"),
         ("192.168.0.1", "private"),
         ("169.254.169.254", "link-local or cloud metadata"),
+        ("168.63.129.16", "cloud metadata"),
+        ("100.100.100.200", "carrier-grade NAT"),  # another cloud's metadata
         ("100.64.0.1", "carrier-grade NAT"),
         ("100.127.255.255", "carrier-grade NAT"),
         ("192.0.0.192", "reserved"),

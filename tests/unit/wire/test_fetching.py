@@ -18,6 +18,7 @@ from distributed_downloader.records import (
     Redirected,
 )
 from distributed_downloader.wire.connections import WireSettings
+from distributed_downloader.wire.failures import ExhaustedError
 from distributed_downloader.wire.fetching import (
     Answer,
     FetchLimits,
@@ -27,7 +28,7 @@ from distributed_downloader.wire.fetching import (
 )
 from distributed_downloader.wire.reading import unpacked
 from distributed_downloader.wire.resolving import NameSettings
-from distributed_downloader.wire.transport import AiohttpTransport, ExhaustedError, NoCookies
+from distributed_downloader.wire.transport import AiohttpTransport, NoCookies
 from tests import wire_server as wire
 
 JPEG = b"\xff\xd8\xff\xe0" + bytes(range(256)) * 40
@@ -496,7 +497,7 @@ def test_the_gate_may_refuse_an_answer() -> None:
     assert seen.outcome is no
 
 
-def test_a_redirect_to_a_private_address_is_not_connected_to() -> None:
+def test_a_name_at_a_private_address_is_not_connected_to() -> None:
     names = {"allow_private": False, "lookup": lambda _: ["127.0.0.1"]}
     gate = FakeGate()
 
@@ -551,7 +552,7 @@ def test_a_bad_certificate_is_a_tls_error() -> None:
 
     outcome = asyncio.run(main())
     assert isinstance(outcome, Failed)
-    assert (outcome.error_class, outcome.error_code) == (ErrorClass.TLS, NETWORK_CODE)
+    assert (outcome.error_class, outcome.error_code) == (ErrorClass.TLS_SELF_SIGNED, NETWORK_CODE)
 
 
 @pytest.mark.parametrize(

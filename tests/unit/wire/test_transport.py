@@ -11,17 +11,15 @@ import pytest
 
 from distributed_downloader.settings import Settings
 from distributed_downloader.wire.connections import MOST_FILES, WireSettings, most_connections
-from distributed_downloader.wire.resolving import NameSettings
-from distributed_downloader.wire.transport import (
-    AiohttpTransport,
+from distributed_downloader.wire.failures import (
     ExhaustedError,
     NoContactError,
-    NoCookies,
     PrivateAddressError,
     TlsError,
     UnresolvedError,
-    client_of,
 )
+from distributed_downloader.wire.resolving import NameSettings
+from distributed_downloader.wire.transport import AiohttpTransport, NoCookies, client_of
 from tests import wire_server as wire
 from tests.unit.conftest import make_settings
 

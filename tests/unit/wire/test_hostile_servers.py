@@ -1,0 +1,425 @@
+"""Every way of being a hostile server, by name: each ends in time, with its word, alone."""
+
+import asyncio
+import gzip
+import resource
+import zlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+import zstandard
+
+from distributed_downloader.records import ErrorClass, Failed, Fetched, Outcome
+from distributed_downloader.wire.connections import WireSettings
+from distributed_downloader.wire.fetching import FetchLimits, fetch
+from distributed_downloader.wire.resolving import NameSettings
+from distributed_downloader.wire.transport import AiohttpTransport, NoCookies
+from tests import wire_server as wire
+
+JPEG = b"\xff\xd8\xff\xe0" + bytes(range(256)) * 40
+DEADLINE_S = 1.5
+LIMITS = FetchLimits(total_s=DEADLINE_S, min_bytes_per_s=2_000.0, max_bytes=1_000_000, window_s=1.0)
+AT_ONCE = 8  # the servers are in this process too: more of their floods would be our own load
+MOST_MEMORY = 150_000_000  # bytes that this process may grow by while all modes are at work
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+FOUND = b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n"
+SLOW = {ErrorClass.TOO_SLOW, ErrorClass.TIMEOUT}
+BROKEN = {ErrorClass.PROTOCOL}
+CUT = {ErrorClass.RESET}
+
+
+class Mode(NamedTuple):
+    """What a server does, and the words that may come of it (none: the image)."""
+
+    script: wire.Script
+    words: set[ErrorClass]
+
+
+def redirects_for_ever(padding: bytes = b"") -> wire.Script:
+    async def script(exchange: wire.Exchange) -> bool:
+        head = b"HTTP/1.1 302 Found\r\nLocation: /%d\r\n" % len(exchange.server.requests)
+        await exchange.write(head + b"Content-Length: %d\r\n\r\n" % len(padding) + padding)
+        return True
+
+    return script
+
+
+def packed(coding: str, body: bytes) -> wire.Script:
+    return wire.answers(wire.reply(200, body, content_encoding=coding))
+
+
+BOMB = b"\0" * 20_000_000
+MODES: dict[str, Mode] = {
+    # ---- connections
+    "closes at once": Mode(wire.then_closes(b""), CUT),
+    "resets at once": Mode(wire.then_resets(b""), CUT),
+    "is silent": Mode(wire.goes_silent(), SLOW),
+    "is silent in its head": Mode(wire.goes_silent(OK + b"Content-Le"), SLOW),
+    "is silent before its body": Mode(wire.goes_silent(wire.reply(200, content_length="9")), SLOW),
+    "is silent in its body": Mode(
+        wire.goes_silent(wire.reply(200, JPEG, content_length="99999")), SLOW
+    ),
+    # ---- heads
+    "drips its head": Mode(wire.drips(OK + b"X: "), SLOW),
+    "one endless header": Mode(wire.floods(OK + b"X: ", b"x" * 60_000), BROKEN),
+    "endless headers": Mode(wire.floods(OK, b"X: y\r\n" * 10_000), BROKEN),
+    "endless interim answers": Mode(
+        wire.floods(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1_000), BROKEN | SLOW
+    ),
+    "not HTTP": Mode(wire.then_closes(b"SSH-2.0-OpenSSH_9\r\n"), BROKEN),
+    "garbage": Mode(wire.floods(b"", bytes(range(256)) * 100), BROKEN),
+    "no head at all": Mode(wire.then_closes(JPEG), BROKEN),
+    "a status of 4 digits": Mode(wire.then_closes(b"HTTP/1.1 2000 OK\r\n\r\n" + JPEG), BROKEN),
+    "a line break in a header": Mode(wire.then_closes(OK + b"X: a\n\rb\r\n\r\n"), BROKEN),
+    "a NUL in a header": Mode(wire.then_closes(OK + b"X: a\0b\r\n\r\n"), BROKEN),
+    # ---- lengths
+    "shorter than it says": Mode(
+        wire.then_closes(wire.reply(200, JPEG, content_length="99999")), CUT
+    ),
+    "longer than it says": Mode(wire.in_pieces(wire.reply(200, JPEG), b"MORE"), set()),
+    "a length below zero": Mode(wire.then_closes(wire.reply(200, content_length="-1")), BROKEN),
+    "a length of 5000 digits": Mode(
+        wire.then_closes(wire.reply(200, content_length="9" * 5000)), BROKEN
+    ),
+    "two lengths": Mode(
+        wire.then_closes(OK + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab"), BROKEN
+    ),
+    "a length and chunks": Mode(
+        wire.then_closes(wire.reply(200, b"3\r\nabc\r\n0\r\n\r\n", transfer_encoding="chunked")),
+        BROKEN,
+    ),
+    "too large, and says so": Mode(
+        wire.goes_silent(wire.reply(200, content_length="1000001")), {ErrorClass.TOO_LARGE}
+    ),
+    "endless": Mode(wire.floods(OK + b"\r\n", b"x" * 60_000), {ErrorClass.TOO_LARGE}),
+    "drips its body": Mode(wire.drips(wire.reply(200, content_length="1000000")), SLOW),
+    # ---- chunks
+    "endless small chunks": Mode(
+        wire.floods(CHUNKED, b"4\r\nabcd\r\n" * 5_000), {ErrorClass.TOO_LARGE} | SLOW
+    ),
+    "a chunk size that is none": Mode(wire.in_pieces(CHUNKED, b"3\r\nabc\r\n", b"zz\r\n"), BROKEN),
+    "a chunk of 16 exabytes": Mode(
+        wire.then_closes(CHUNKED + b"f" * 16 + b"\r\nabc"), BROKEN | CUT
+    ),
+    "a chunk below zero": Mode(wire.then_closes(CHUNKED + b"-1\r\nabc\r\n"), BROKEN),
+    "a cut chunk": Mode(wire.then_closes(CHUNKED + b"9\r\nab"), CUT),
+    "an endless chunk extension": Mode(
+        wire.floods(CHUNKED + b"3;", b"x" * 60_000), BROKEN | SLOW | CUT
+    ),
+    "endless trailers": Mode(
+        wire.floods(CHUNKED + b"3\r\nabc\r\n0\r\n", b"X: y\r\n" * 10_000), BROKEN | SLOW | CUT
+    ),
+    # ---- compression that nobody asked for
+    "a gzip bomb": Mode(packed("gzip", gzip.compress(BOMB, 9)), {ErrorClass.TOO_LARGE}),
+    "a deflate bomb": Mode(packed("deflate", zlib.compress(BOMB, 9)), {ErrorClass.TOO_LARGE}),
+    "a zstd bomb": Mode(packed("zstd", zstandard.compress(BOMB)), BROKEN),
+    "brotli": Mode(packed("br", b"\x0b\x02\x80" + bytes(99)), BROKEN),
+    "gzip in gzip": Mode(packed("gzip, gzip", gzip.compress(gzip.compress(JPEG))), BROKEN),
+    "gzip that is cut": Mode(packed("gzip", gzip.compress(JPEG)[:-9]), CUT),
+    "gzip that is damaged": Mode(packed("gzip", gzip.compress(JPEG)[:90] + b"\xff" * 999), CUT),
+    # ---- statuses and labels
+    "204": Mode(wire.then_closes(b"HTTP/1.1 204 None\r\n\r\n"), {ErrorClass.HTTP_OTHER}),
+    "204 with a body": Mode(
+        wire.then_closes(wire.reply(204, JPEG)), BROKEN | {ErrorClass.HTTP_OTHER}
+    ),
+    "206": Mode(wire.answers(wire.reply(206, JPEG[:50])), {ErrorClass.HTTP_OTHER}),
+    "304": Mode(wire.then_closes(b"HTTP/1.1 304 Whatever\r\n\r\n"), {ErrorClass.HTTP_OTHER}),
+    "an empty 200": Mode(wire.answers(wire.reply(200)), {ErrorClass.NOT_AN_IMAGE}),
+    "a page": Mode(
+        wire.answers(wire.reply(200, b"<!DOCTYPE html>" + b"x" * 99, content_type="text/html")),
+        {ErrorClass.NOT_AN_IMAGE},
+    ),
+    "an endless page": Mode(
+        wire.floods(OK + b"Content-Type: text/html\r\n\r\n<html>", b"x" * 60_000),
+        {ErrorClass.NOT_AN_IMAGE},
+    ),
+    "an image called a page": Mode(
+        wire.answers(wire.reply(200, JPEG, content_type="text/html")), set()
+    ),
+    "a label of 15,000 bytes": Mode(
+        wire.answers(wire.reply(200, JPEG, content_type="image/" + "x" * 15_000)), set()
+    ),
+    # ---- redirects
+    "redirects to itself": Mode(wire.redirects_to(*["/a.jpg"] * 9), {ErrorClass.REDIRECT_LOOP}),
+    "redirects for ever": Mode(redirects_for_ever(), {ErrorClass.REDIRECT_LOOP}),
+    "redirects with megabytes": Mode(redirects_for_ever(bytes(10**6)), {ErrorClass.REDIRECT_LOOP}),
+    "redirects and drips": Mode(
+        wire.drips(b"HTTP/1.1 302 Found\r\nLocation: /b\r\nContent-Length: 99999\r\n\r\n"), SLOW
+    ),
+    "redirects to a file": Mode(
+        wire.redirects_to("file:///etc/passwd"), {ErrorClass.REDIRECT_INVALID}
+    ),
+    "redirects with a password": Mode(
+        wire.redirects_to("ftp://me:s3cret@a.example/1.jpg"), {ErrorClass.REDIRECT_INVALID}
+    ),
+    "redirects to 9,000 characters": Mode(
+        wire.redirects_to("/" + "x" * 9_000), {ErrorClass.REDIRECT_INVALID}
+    ),
+    "redirects to 99,000 characters": Mode(wire.redirects_to("/" + "x" * 99_000), BROKEN),
+    "redirects with a line break": Mode(
+        wire.then_closes(FOUND + b"Location: /b\n\rX: y\r\n\r\n"), BROKEN
+    ),
+}
+
+
+class Moved(httpx.Response):
+    """A redirect that httpx leaves alone, as it does those of the transport."""
+
+    has_redirect_location = False  # type: ignore[assignment]
+
+    def __init__(self, location: str) -> None:
+        super().__init__(302, headers=[(b"Location", location.encode())])
+
+
+class OpenGate:
+    """Lets everything pass."""
+
+    async def admit(self, url: str) -> Outcome | None:
+        return None
+
+    def sent(self, url: str) -> None:
+        pass
+
+    def heard(self, url: str, answer: object) -> Failed | None:
+        return None
+
+
+@asynccontextmanager
+async def one_client(**names: Any) -> AsyncIterator[httpx.AsyncClient]:
+    names = {"allow_private": True, "lookup": lambda _: [], **names}
+    transport = AiohttpTransport(WireSettings(names=NameSettings(**names), connect_s=1.0))
+    client = httpx.AsyncClient(
+        transport=transport, trust_env=False, cookies=NoCookies(), timeout=None
+    )
+    async with client:
+        yield client
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    outcome: Outcome
+    took_s: float
+
+
+async def ask(client: httpx.AsyncClient, url: str) -> End:
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    outcome = await fetch(client, url, limits=LIMITS, gate=OpenGate())
+    return End(outcome, clock() - began)
+
+
+async def all_at_once() -> tuple[Mapping[str, End], list[End]]:
+    """What came of every mode, each on a server of its own, and of their good neighbour's rows."""
+    async with AsyncExitStack() as stack, one_client() as client:
+        good = await stack.enter_async_context(wire.serve(wire.answers(wire.reply(200, JPEG))))
+        servers = {
+            name: await stack.enter_async_context(wire.serve(mode.script))
+            for name, mode in MODES.items()
+        }
+        places = asyncio.Semaphore(AT_ONCE)
+
+        async def ask_in_turn(url: str) -> End:
+            async with places:
+                return await ask(client, url)
+
+        asking = {
+            name: asyncio.create_task(ask_in_turn(server.url())) for name, server in servers.items()
+        }
+        neighbours = [await ask(client, good.url(f"/{number}")) for number in range(50)]
+        ends = {name: await task for name, task in asking.items()}
+        neighbours.append(await ask(client, good.url("/last")))
+    return ends, neighbours
+
+
+@pytest.fixture(scope="module")
+def grown_by() -> Callable[[], int]:
+    """Bytes by which this process's peak has grown since."""
+
+    def peak() -> int:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    before = peak()
+    return lambda: peak() - before
+
+
+@pytest.fixture(scope="module")
+def ends(grown_by: Callable[[], int]) -> tuple[Mapping[str, End], list[End]]:
+    return asyncio.run(all_at_once())
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_a_hostile_mode_ends_in_time_with_its_word(
+    name: str, ends: tuple[Mapping[str, End], list[End]]
+) -> None:
+    end = ends[0][name]
+    word = end.outcome.error_class if isinstance(end.outcome, Failed) else None
+    assert word in (MODES[name].words or {None}), end.outcome
+    assert end.took_s < DEADLINE_S + 1.0
+    if isinstance(end.outcome, Failed):
+        assert end.outcome.error_msg.isprintable()
+        assert len(end.outcome.error_msg) < 500
+        assert "s3cret" not in end.outcome.error_msg
+    else:
+        assert isinstance(end.outcome, Fetched)
+        assert end.outcome.body == JPEG
+
+
+def test_the_rows_of_other_servers_lose_nothing(
+    ends: tuple[Mapping[str, End], list[End]], grown_by: Callable[[], int]
+) -> None:
+    assert all(isinstance(end.outcome, Fetched) for end in ends[1])
+    assert grown_by() < MOST_MEMORY
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        wire.reply(200, JPEG[:30], content_type="image/jpeg"),
+        CHUNKED + b"14\r\n" + JPEG[:20] + b"\r\na\r\n" + JPEG[20:30] + b"\r\n0\r\n\r\n",
+    ],
+    ids=["length", "chunks"],
+)
+def test_a_reset_at_any_byte_is_an_end_and_never_half_an_image(whole: bytes) -> None:
+    async def script(exchange: wire.Exchange) -> None:
+        await exchange.write(whole[: int(exchange.request.target[1:])])
+        exchange.reset()
+
+    async def main() -> list[End]:
+        async with wire.serve(script) as server, one_client() as client:
+            return [await ask(client, server.url(f"/{cut}")) for cut in range(len(whole) + 1)]
+
+    for end in asyncio.run(main()):
+        assert end.took_s < DEADLINE_S
+        if isinstance(end.outcome, Fetched):
+            assert end.outcome.body == JPEG[:30]
+        else:
+            assert isinstance(end.outcome, Failed)
+            assert end.outcome.error_class is ErrorClass.RESET
+
+
+@pytest.mark.parametrize(
+    ("host", "certificate", "is_trusted", "word"),
+    [
+        ("tls.example", wire.CERTIFICATE, True, None),
+        ("tls.example", wire.CERTIFICATE, False, ErrorClass.TLS_SELF_SIGNED),
+        ("else.example", wire.CERTIFICATE, True, ErrorClass.TLS_WRONG_NAME),
+        ("127.0.0.2", wire.CERTIFICATE, True, ErrorClass.TLS_WRONG_NAME),
+        ("tls.example", wire.EXPIRED, True, ErrorClass.TLS_EXPIRED),
+    ],
+)
+def test_what_is_wrong_with_a_certificate_has_its_word(
+    host: str, certificate: Path, is_trusted: bool, word: ErrorClass | None
+) -> None:
+    hosts = dict.fromkeys(["tls.example", "else.example", "127.0.0.2"], "127.0.0.1")
+
+    async def main() -> Outcome:
+        settings = WireSettings(
+            names=NameSettings(allow_private=True, hosts=hosts, lookup=lambda _: []),
+            extra_ca=str(certificate) if is_trusted else None,
+        )
+        client = httpx.AsyncClient(transport=AiohttpTransport(settings), trust_env=False)
+        serving = wire.serve(
+            wire.answers(wire.reply(200, JPEG)), tls=True, certificate=certificate, at="0.0.0.0"
+        )
+        async with serving as server, client:
+            return (await ask(client, server.url(host=host))).outcome
+
+    outcome = asyncio.run(main())
+    assert (outcome.error_class if isinstance(outcome, Failed) else None) == word
+
+
+# ---------------------------------------------------------------- where a request goes
+
+
+def test_a_redirect_to_a_private_address_is_not_followed_whatever_spells_it() -> None:
+    targets = [
+        "http://127.0.0.1:{port}/",
+        "http://home.example:{port}/",
+        "http://[::ffff:127.0.0.1]:{port}/",
+        "//localhost:{port}/",
+    ]
+
+    def moved(request: httpx.Request) -> httpx.Response:
+        target = targets[int(request.url.path[1:])]
+        return Moved(target.format(port=port))
+
+    port = 0
+
+    async def main() -> list[Outcome]:
+        nonlocal port
+        names = NameSettings(lookup=lambda _: ["127.0.0.1", "::1"])
+        async with wire.serve(wire.answers(wire.reply(200, JPEG))) as server:
+            port = server.port
+            async with httpx.AsyncClient(
+                transport=AiohttpTransport(WireSettings(names=names)),
+                mounts={"all://public.example": httpx.MockTransport(moved)},
+            ) as client:
+                urls = [f"http://public.example/{number}" for number in range(len(targets))]
+                ends = [await ask(client, url) for url in urls]
+            assert server.connections == 0
+            return [end.outcome for end in ends]
+
+    for outcome in asyncio.run(main()):
+        assert isinstance(outcome, Failed)
+        assert outcome.error_class is ErrorClass.PRIVATE_ADDRESS
+
+
+@pytest.mark.parametrize(
+    "host", ["127.1", "2130706433", "0x7f.1", "017700000001", "①②⑦.⓪.⓪.①", "127。0。0。1", "[::1]"]
+)
+def test_no_spelling_of_a_redirect_reaches_this_machine(host: str) -> None:
+    async def main() -> Outcome:
+        async with wire.serve(wire.answers(wire.reply(200, JPEG))) as server:
+            answer = Moved(f"http://{host}:{server.port}/")
+            names = NameSettings(lookup=lambda _: ["127.0.0.1"])
+            async with httpx.AsyncClient(
+                transport=AiohttpTransport(WireSettings(names=names)),
+                mounts={"all://public.example": httpx.MockTransport(lambda _: answer)},
+            ) as client:
+                outcome = (await ask(client, "http://public.example/")).outcome
+            assert server.connections == 0
+            return outcome
+
+    outcome = asyncio.run(main())
+    assert isinstance(outcome, Failed)
+    assert outcome.error_class in {ErrorClass.PRIVATE_ADDRESS, ErrorClass.REDIRECT_INVALID}
+
+
+def test_a_name_is_looked_up_once_and_what_was_judged_is_connected_to() -> None:
+    """A rebinding name has another address at each question: there is no second question."""
+    asked: list[str] = []
+
+    def rebinding(name: str) -> list[str]:
+        asked.append(name)
+        return ["127.0.0.1"] if len(asked) == 1 else ["127.0.0.2"]
+
+    async def main() -> None:
+        async with (
+            wire.serve(wire.answers(wire.reply(200, JPEG))) as server,
+            one_client(lookup=rebinding) as client,
+        ):
+            ends = [await ask(client, server.url(host="re.example")) for _ in range(3)]
+            assert all(isinstance(end.outcome, Fetched) for end in ends)
+
+    asyncio.run(main())
+    assert asked == ["re.example"]
+
+
+def test_passwords_in_a_redirect_are_not_sent_nor_kept() -> None:
+    async def main() -> None:
+        async with wire.serve(wire.answers()) as server, one_client() as client:
+            location = f"http://me:s3cret@127.0.0.1:{server.port}/b"
+            server.script = wire.redirects_to(location)
+            outcome = (await ask(client, server.url())).outcome
+            assert isinstance(outcome, Fetched)
+            assert outcome.final_url == server.url("/b")
+            assert b"authorization" not in server.requests[1].raw.lower()
+            assert b"s3cret" not in server.requests[1].raw
+
+    asyncio.run(main())
