@@ -34,7 +34,9 @@ OUT = SETTINGS.paths
 FIRST_WAVE = first_wave(OUT)  # of this run; a job never asks for it
 # What has to run in every run leaves a flag that no run had before. (A fixed name would do if
 # Snakemake removed it, but it keeps what `all` asks for: then there is nothing left to do.)
-FLAG = f"flag-{secrets.token_hex(4)}.json"
+# Jobs on other nodes read the workflow anew: the environment tells them.
+FLAG = RUN.get("RUN_FLAG") or f"flag-{secrets.token_hex(4)}.json"
+os.environ.update(RUN_FLAG=FLAG)
 IS_IN_CONDA = "conda" in [
     str(way) for way in workflow.deployment_settings.deployment_method
 ]

@@ -4,6 +4,7 @@
 rule write_report:
     input:
         verified=rules.verify_dataset.output.flag,
+        tools=[ran_tool(tool) for tool in SETTINGS.tools],
     output:
         flag=temp(OUT.logs / "report" / FLAG),
     log:

@@ -7,6 +7,7 @@ DownloaderError           one clear sentence for a person; scripts print it and 
 ├── LockError             another run works in the output folder, or has taken it over
 ├── StorageError          the disk does not take what is written (full, quota, read-only)
 ├── LauncherError         the ranks that started are not the ranks that were asked for
+├── ToolError             a tool could not do what it was asked for
 ├── LedgerError           the files do not account for every input row
 └── PolitenessError       a server was asked for more than its budget
 
@@ -40,6 +41,10 @@ class StorageError(DownloaderError):
 
 class LauncherError(DownloaderError):
     """The ranks that started are not the ranks that were asked for."""
+
+
+class ToolError(DownloaderError):
+    """A tool could not do what it was asked for, or not for all partitions."""
 
 
 class LedgerError(DownloaderError):

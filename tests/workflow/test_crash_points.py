@@ -21,7 +21,8 @@ from distributed_downloader.fleet.running import Fleet, running_fleet
 from distributed_downloader.paths import Batch, OutputPaths
 from distributed_downloader.running.begin import settings_for
 from distributed_downloader.storage.dataset import Dataset
-from distributed_downloader.storage.shards import read_states, remove_images
+from distributed_downloader.storage.removal import remove_images
+from distributed_downloader.storage.shards import read_states
 from tests.workflow.stages import SCRIPTS, Stages
 
 NOT_OF_THE_MAIN_JOB = {"remove:after_removed"}  # of tools: tests/unit/test_shards.py

@@ -201,9 +201,14 @@ def _cut_multiplier(config: dict[str, Any]) -> None:
 def _make_paths_absolute(config: dict[str, Any]) -> None:
     for key in ("path_to_input", "path_to_output"):
         config[key] = _absolute(config[key])
-    for section, key in (("politeness", "group_table"), ("", "excluded_servers_path")):
+    places = (
+        ("politeness", "group_table"),
+        ("tools_parameters", "folder"),
+        ("", "excluded_servers_path"),
+    )
+    for section, key in places:
         held = config.get(section, {}) if section else config
-        if key in held:
+        if held.get(key):
             held[key] = _absolute(held[key])
 
 

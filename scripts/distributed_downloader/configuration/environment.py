@@ -12,6 +12,10 @@ from distributed_downloader.settings import Settings
 
 DOWNLOAD_STAGES = frozenset({"partition", "profile", "schedule", "download", "verify"})
 TOOL_STAGE = "tools"
+TOOL_KEYS = (  # of tools_parameters: what the predecessor's tools are told
+    *("num_workers", "max_nodes", "workers_per_node", "cpu_per_worker"),
+    *("threshold_size", "new_resize_size"),
+)
 CONFIG_VARIABLE = "CONFIG_PATH"  # of the effective config
 
 
@@ -24,7 +28,8 @@ def environment_of(settings: Settings, stage: str) -> dict[str, str]:
     if stage in DOWNLOAD_STAGES:
         variables |= _section("DOWNLOADER", settings.raw["downloader_parameters"])
     if stage == TOOL_STAGE:
-        variables |= _section("TOOLS", settings.raw["tools_parameters"])
+        own = settings.raw["tools_parameters"]
+        variables |= _section("TOOLS", {key: own[key] for key in TOOL_KEYS})
     return variables
 
 

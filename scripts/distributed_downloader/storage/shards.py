@@ -5,12 +5,12 @@ Steps, each whole or not at all: after a kill between any two, the next run goes
 2. successes.parquet: the rows, the parts it has taken in, the number of the next shard;
 3. errors.parquet: the same for the rows that failed and have no image;
 4. removed.parquet loses the rows that have been fetched again;
-5. parts that both tables have taken in go, and so do shards that successes.parquet does not name;
+5. parts that both tables have taken in go, and so do shards that no table names;
 6. `completed` appears when every row of the batch has a final state (and goes when one has not).
 
 A shard is never written to again. When more than MAX_SMALL_SHARDS small ones have piled up, step 1
-copies them too, into one. A reader that still has the old table finds a shard gone then: it looks
-into the table again (Dataset does).
+copies them too, into one, but those with removed images: these may be restored. A reader that still
+has the old table finds a shard gone then: it looks into the table again (Dataset does).
 """
 
 import json
@@ -52,7 +52,15 @@ from distributed_downloader.storage.image_files import (
 from distributed_downloader.storage.parts import list_parts
 from distributed_downloader.tables import ERRORS, SUCCESSES
 
-__all__ = ["MAX_SHARD_BYTES", "MAX_SMALL_SHARDS", "consolidate", "read_states", "remove_images"]
+__all__ = [
+    "MAX_SHARD_BYTES",
+    "MAX_SMALL_SHARDS",
+    "clear_away",
+    "consolidate",
+    "move_images",
+    "read_states",
+    "write_table",
+]
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +69,7 @@ SMALL_SHARD_BYTES = 64 << 20
 MAX_SMALL_SHARDS = 16
 
 _SHARD = re.compile(r"images-(\d+)\.h5")
-_METADATA = {"absorbed", "next_shard"}
+TABLE_METADATA = {"absorbed", "next_shard"}
 _PLACE = ["file", "index"]
 _MOVED = {"file": pl.String, "index": pl.Int64, "new_file": pl.String, "new_index": pl.Int64}
 
@@ -90,7 +98,7 @@ def consolidate(
         _take_in(batch, look, allowed)
         _forget_refetched(BatchFiles.of(folder), allowed)
     allowed()
-    _clear_away(folder)
+    clear_away(folder)
     states = read_states(batch, paths, retries_waves)
     return _mark_completed(folder, states, total_rows, retries_waves)
 
@@ -98,22 +106,25 @@ def consolidate(
 def _take_in(batch: Batch, look: BatchFiles, allowed: Allowed) -> None:
     names = sorted(part.name for part in list_parts(look.folder))
     images = look.images()
-    moved, next_shard = _write_shards(batch, look.folder, images, allowed)
+    files = images.select(pl.col("file").unique(maintain_order=True)).collect()["file"].to_list()
+    sources = _sources(look, files)
+    images, next_shard = move_images(batch, look.folder, images, sources, allowed)
     metadata = {"absorbed": json.dumps(names), "next_shard": str(next_shard)}
     crash_point("consolidate:before_successes")
-    _write_table(look.folder / SUCCESSES_NAME, _relocated(images, moved), metadata, allowed)
+    write_table(look.folder / SUCCESSES_NAME, images, metadata, allowed)
     crash_point("consolidate:after_successes")
     taken = BatchFiles.of(look.folder)
     gone = taken.removed().filter(~pl.col("refetch"))
     errors = taken.errors().join(taken.images(), on="uuid", how="anti", maintain_order="left")
     errors = errors.join(gone, on="uuid", how="anti", maintain_order="left").select(ERRORS.names())
-    _write_table(look.folder / ERRORS_NAME, errors, metadata, allowed)
+    write_table(look.folder / ERRORS_NAME, errors, metadata, allowed)
     crash_point("consolidate:after_errors")
 
 
-def _write_table(
+def write_table(
     path: Path, table: pl.LazyFrame, metadata: dict[str, str], allowed: Allowed
 ) -> None:
+    """Replace a batch's table, unless this run must not write any more."""
     with whole_file(path) as beside:
         table.sink_parquet(beside, metadata=metadata)
         allowed()
@@ -126,17 +137,17 @@ def _relocated(images: pl.LazyFrame, moved: pl.DataFrame) -> pl.LazyFrame:
     return joined.with_columns(new_places).select(SUCCESSES.names())
 
 
-def _write_shards(
-    batch: Batch, folder: Path, images: pl.LazyFrame, allowed: Allowed
-) -> tuple[pl.DataFrame, int]:
-    """Copy what lies in parts (and small shards, if they are many) into new shards.
+def move_images(
+    batch: Batch, folder: Path, images: pl.LazyFrame, sources: list[str], allowed: Allowed
+) -> tuple[pl.LazyFrame, int]:
+    """Copy the images that lie in these files into new shards.
 
-    Returns where things went (file, index, new_file, new_index) and the next shard's number.
+    Returns the table with their new places, and the number of the next shard.
     """
     places = images.select("uuid", *_PLACE).collect()
     number = _next_shard(folder)
     moved = [pl.DataFrame(schema=_MOVED)]
-    for (_,), rows in _loads(folder, places).group_by("load", maintain_order=True):
+    for (_,), rows in _loads(folder, places, sources).group_by("load", maintain_order=True):
         name = f"images-{number}.h5"
         crash_point("consolidate:before_shard")
         _copy(batch, folder, name, rows, allowed)
@@ -144,7 +155,7 @@ def _write_shards(
         places_now = {"new_file": pl.lit(name), "new_index": pl.int_range(pl.len())}
         moved.append(rows.select(*_PLACE, **places_now))
         number += 1
-    return pl.concat(moved), number
+    return _relocated(images, pl.concat(moved)), number
 
 
 def _next_shard(folder: Path) -> int:
@@ -160,17 +171,21 @@ def _noted_next_shard(folder: Path) -> int:
         return 0
 
 
-def _sources(folder: Path, files: list[str]) -> list[str]:
+def _sources(look: BatchFiles, files: list[str]) -> list[str]:
     """The files to copy from: those of parts, and the small shards when there are many."""
-    shards = [file for file in files if _SHARD.fullmatch(file)]
+    kept = _named_by(look.removed())
+    shards = [file for file in files if _SHARD.fullmatch(file) and file not in kept]
     fresh = [file for file in files if not _SHARD.fullmatch(file)]
-    small = [file for file in shards if (folder / file).stat().st_size < SMALL_SHARD_BYTES]
+    small = [file for file in shards if (look.folder / file).stat().st_size < SMALL_SHARD_BYTES]
     return [*small, *fresh] if fresh and len(small) >= MAX_SMALL_SHARDS else fresh
 
 
-def _loads(folder: Path, places: pl.DataFrame) -> pl.DataFrame:
+def _named_by(table: pl.LazyFrame) -> set[str]:
+    return set(table.select(pl.col("file").unique()).collect()["file"])
+
+
+def _loads(folder: Path, places: pl.DataFrame, sources: list[str]) -> pl.DataFrame:
     """What is to be copied: uuid, file, index, bytes and, about MAX_SHARD_BYTES each, its load."""
-    sources = _sources(folder, places["file"].unique(maintain_order=True).to_list())
     tables = [places.clear().with_columns(bytes=pl.lit(0, pl.Int64))]
     for file in sources:
         rows = places.filter(file=file).sort("index")
@@ -220,12 +235,12 @@ def _forget_refetched(look: BatchFiles, allowed: Allowed) -> None:
     is_again = pl.col("refetch") & pl.col("uuid").is_in(again["uuid"].implode())
     left = removed.filter(~is_again)
     if len(left) < len(removed):
-        _write_table(look.folder / REMOVED_NAME, left.lazy(), {}, allowed)
+        write_table(look.folder / REMOVED_NAME, left.lazy(), {}, allowed)
     crash_point("consolidate:after_removed")
 
 
-def _clear_away(folder: Path) -> None:
-    """Remove parts that both tables have taken in, and shards that no row names."""
+def clear_away(folder: Path) -> None:
+    """Remove parts that both tables have taken in, and shards that no row names, removed or not."""
     successes = folder / SUCCESSES_NAME
     done = absorbed_by(successes) & absorbed_by(folder / ERRORS_NAME)
     for part in list_parts(folder):
@@ -233,9 +248,9 @@ def _clear_away(folder: Path) -> None:
             crash_point("consolidate:before_part_goes")
             shutil.rmtree(part, ignore_errors=True)  # what stays is skipped, and goes next time
     crash_point("consolidate:after_parts")
-    named = set()
+    named = _named_by(BatchFiles.of(folder).removed())
     if successes.exists():
-        named = set(pl.scan_parquet(successes).select(pl.col("file").unique()).collect()["file"])
+        named |= _named_by(pl.scan_parquet(successes, hive_partitioning=False))
     for path in folder.iterdir():
         if _SHARD.fullmatch(path.name) and path.name not in named:
             path.unlink()
@@ -258,33 +273,3 @@ def _mark_completed(
     else:
         mark.unlink(missing_ok=True)
     return counts
-
-
-def remove_images(
-    batch: Batch, paths: OutputPaths, which: pl.DataFrame, *, allowed: Allowed
-) -> int:
-    """Move rows of a consolidated batch to removed.parquet; how many were moved.
-
-    `which`: uuid, tool, reason, refetch. With `refetch` the row becomes pending again. The removal
-    counts from the moment removed.parquet is written; a kill after that leaves nothing to repair.
-    """
-    folder = paths.batch_images(batch)
-    look = BatchFiles.of(folder)
-    marks = which.lazy().select("uuid", "tool", "reason", "refetch").unique("uuid")
-    images = look.images()
-    leaving = images.join(marks, on="uuid", how="inner", maintain_order="left").collect()
-    if leaving.is_empty():
-        return 0
-    before = look.removed().collect().join(leaving, on="uuid", how="anti")
-    table = pl.concat([before, leaving.select(before.columns)])
-    _write_table(folder / REMOVED_NAME, table.lazy(), {}, allowed)
-    crash_point("remove:after_removed")
-    successes = folder / SUCCESSES_NAME
-    if successes.exists():
-        metadata = pl.read_parquet_metadata(successes)
-        kept = {name: metadata[name] for name in metadata if name in _METADATA}
-        in_table = pl.scan_parquet(successes, hive_partitioning=False).select(SUCCESSES.names())
-        left = in_table.join(leaving.lazy(), on="uuid", how="anti", maintain_order="left")
-        _write_table(successes, left, kept, allowed)
-    (folder / COMPLETED_NAME).unlink(missing_ok=True)
-    return len(leaving)

@@ -16,6 +16,7 @@ from distributed_downloader.configuration.config import (
     settings_of,
     write_effective_config,
 )
+from distributed_downloader.configuration.environment import TOOL_KEYS
 from distributed_downloader.configuration.identity import check_targets
 from distributed_downloader.configuration.schema import known_keys, schema
 from distributed_downloader.errors import ConfigError
@@ -78,7 +79,7 @@ def test_config_that_says_nothing_is_told_what_to_say(config):
 
 UNKNOWN = [
     ({"batch_size": 5}, "batch_size", "downloader_parameters.batch_size"),
-    ({"tool": []}, "tool", "tools"),
+    ({"toolss": []}, "toolss", "tools"),
     ({"politeness": {"robot": "obey"}}, "politeness.robot", "politeness.robots"),
     ({"politeness": {"first_s": 1}}, "politeness.first_s", "politeness.backoff.first_s"),
     (
@@ -388,7 +389,7 @@ COMMON = {"CONFIG_PATH", "ACCOUNT", "PATH_TO_INPUT", "PATH_TO_OUTPUT"} | {
 }
 SECTIONS = schema()["properties"]
 TEN = {f"DOWNLOADER_{key.upper()}" for key in SECTIONS["downloader_parameters"]["properties"]}
-SIX = {f"TOOLS_{key.upper()}" for key in SECTIONS["tools_parameters"]["properties"]}
+SIX = {f"TOOLS_{key.upper()}" for key in TOOL_KEYS}
 STAGES = [
     ("partition", TEN),
     ("profile", TEN),

@@ -13,7 +13,8 @@ from distributed_downloader.paths import Batch
 from distributed_downloader.storage import dataset as dataset_module
 from distributed_downloader.storage import shards
 from distributed_downloader.storage.dataset import TABLE, Dataset
-from distributed_downloader.storage.shards import consolidate, remove_images
+from distributed_downloader.storage.removal import remove_images
+from distributed_downloader.storage.shards import consolidate
 from tests.unit.storage_folder import (
     BATCH,
     NOT_FOUND,

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from distributed_downloader.errors import LockError
 from distributed_downloader.records import ErrorClass, State
 from distributed_downloader.storage import parts, shards
+from distributed_downloader.storage import removal as removing
 from distributed_downloader.storage.batch_files import MAX_REDIRECTS, STATES
 from distributed_downloader.storage.image_files import ImageFile
 from distributed_downloader.storage.parts import PROFILE_WAVE, list_parts
-from distributed_downloader.storage.shards import consolidate, read_states, remove_images
+from distributed_downloader.storage.removal import compact_batch, remove_images
+from distributed_downloader.storage.shards import consolidate, read_states
 from distributed_downloader.tables import ERRORS, REMOVED, SUCCESSES
 from tests.unit.storage_folder import (
     BATCH,
@@ -380,6 +382,8 @@ def test_the_name_of_a_shard_is_not_used_again(folder, monkeypatch):
     consolidated(folder)
     remove_images(folder.batch, folder.paths, removal(1), allowed=allowed)
     consolidated(folder)
+    assert shards_of(folder) == ["images-0.h5"]  # what was removed can be restored
+    compact_batch(folder.batch, folder.paths, allowed=allowed)
     assert shards_of(folder) == []
     folder.commit({2: "ok"}, wave=1)
     consolidated(folder)
@@ -427,7 +431,8 @@ def stop_at(monkeypatch, point, times=1):
                 raise Killed
 
     monkeypatch.setattr(parts, "crash_point", crash_point)
-    monkeypatch.setattr(shards, "crash_point", crash_point)
+    for module in (shards, removing):
+        monkeypatch.setattr(module, "crash_point", crash_point)
 
 
 OUTCOMES = {"ok": "ok", "not found": NOT_FOUND, "failed": failed(), "down": DOWN, "away": ELSEWHERE}

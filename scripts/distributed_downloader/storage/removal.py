@@ -1,0 +1,138 @@
+"""Taking images out of a batch, putting them back, and reclaiming their bytes for good.
+
+A removal moves rows from successes.parquet to removed.parquet, where the shard and the place in it
+stay noted: nothing of the shard is touched, so that a removal can be undone. `compact_batch` copies
+what is left of such shards into new ones; what it reclaimed cannot be restored, and is still known.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from distributed_downloader.durable import crash_point
+from distributed_downloader.paths import Batch, OutputPaths
+from distributed_downloader.storage.batch_files import (
+    COMPLETED_NAME,
+    REMOVED_NAME,
+    SUCCESSES_NAME,
+    BatchFiles,
+)
+from distributed_downloader.storage.image_files import ImageFile
+from distributed_downloader.storage.shards import (
+    TABLE_METADATA,
+    Allowed,
+    clear_away,
+    move_images,
+    write_table,
+)
+from distributed_downloader.tables import REMOVED, SUCCESSES
+
+_HAS_BYTES = pl.col("file").is_not_null()
+
+
+def remove_images(
+    batch: Batch, paths: OutputPaths, which: pl.DataFrame, *, allowed: Allowed
+) -> int:
+    """Move rows of a consolidated batch to removed.parquet; how many were moved.
+
+    `which`: uuid, tool, reason, refetch. With `refetch` the row becomes pending again. The removal
+    counts from the moment removed.parquet is written; a kill after that leaves nothing to repair.
+    """
+    folder = paths.batch_images(batch)
+    look = BatchFiles.of(folder)
+    marks = which.lazy().select("uuid", "tool", "reason", "refetch").unique("uuid")
+    images = look.images()
+    leaving = images.join(marks, on="uuid", how="inner", maintain_order="left").collect()
+    if leaving.is_empty():
+        return 0
+    before = look.removed().collect().join(leaving, on="uuid", how="anti")
+    table = pl.concat([before, leaving.select(before.columns)])
+    write_table(folder / REMOVED_NAME, table.lazy(), {}, allowed)
+    crash_point("remove:after_removed")
+    if look.has_successes:  # else they are in parts
+        left = _table(folder).join(leaving.lazy(), on="uuid", how="anti", maintain_order="left")
+        write_table(folder / SUCCESSES_NAME, left, _metadata(folder), allowed)
+    crash_point("remove:after_successes")
+    (folder / COMPLETED_NAME).unlink(missing_ok=True)
+    return len(leaving)
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """Images of a batch that were put back, and that could not be: their bytes are reclaimed."""
+
+    images: int = 0
+    lost: int = 0
+
+
+def restore_images(batch: Batch, paths: OutputPaths, tool: str, *, allowed: Allowed) -> Restored:
+    """Undo what a tool removed from a batch. A row that was fetched again meanwhile stays as it is.
+
+    The images are back from the moment removed.parquet is written.
+    """
+    folder = paths.batch_images(batch)
+    look = BatchFiles.of(folder)
+    removed = look.removed().collect()
+    present = look.images().select("uuid").collect()
+    mine = removed.filter(tool=tool).join(present, on="uuid", how="anti", maintain_order="left")
+    there = [name for name in mine["file"].unique().drop_nulls() if (folder / name).exists()]
+    back = mine.filter(pl.col("file").is_in(there))
+    if back.is_empty():
+        return Restored(lost=len(mine))
+    others = _table(folder).join(back.lazy(), on="uuid", how="anti", maintain_order="left")
+    whole = pl.concat([others, back.lazy().select(SUCCESSES.names())])
+    write_table(folder / SUCCESSES_NAME, whole, _metadata(folder), allowed)
+    crash_point("restore:after_successes")
+    left = removed.join(back, on="uuid", how="anti", maintain_order="left")
+    write_table(folder / REMOVED_NAME, left.lazy(), {}, allowed)
+    crash_point("restore:after_removed")
+    return Restored(len(back), len(mine) - len(back))
+
+
+def compact_batch(batch: Batch, paths: OutputPaths, *, allowed: Allowed) -> int:
+    """Reclaim the bytes of removed images; how many bytes that were."""
+    folder = paths.batch_images(batch)
+    removed = BatchFiles.of(folder).removed().collect()
+    sources = removed.filter(_HAS_BYTES)["file"].unique(maintain_order=True).to_list()
+    if not sources:
+        return 0
+    reclaimed = _bytes_of(folder, removed.filter(_HAS_BYTES))
+    images, next_shard = move_images(batch, folder, _table(folder), sources, allowed)
+    metadata = {**_metadata(folder), "next_shard": str(next_shard)}
+    crash_point("compact:before_successes")
+    write_table(folder / SUCCESSES_NAME, images, metadata, allowed)
+    crash_point("compact:after_successes")
+    nowhere = [pl.lit(None, REMOVED[name]).alias(name) for name in ("file", "index")]
+    write_table(folder / REMOVED_NAME, removed.lazy().with_columns(nowhere), {}, allowed)
+    crash_point("compact:after_removed")
+    clear_away(folder)
+    return reclaimed
+
+
+def _table(folder: Path) -> pl.LazyFrame:
+    if not (folder / SUCCESSES_NAME).exists():
+        return pl.LazyFrame(schema=SUCCESSES)
+    table = pl.scan_parquet(folder / SUCCESSES_NAME, hive_partitioning=False)
+    return table.select(SUCCESSES.names())
+
+
+def _metadata(folder: Path) -> dict[str, str]:
+    """Which parts the table has taken in, and the number of its next shard."""
+    try:
+        metadata = pl.read_parquet_metadata(folder / SUCCESSES_NAME)
+    except FileNotFoundError:
+        return {}
+    return {name: metadata[name] for name in metadata if name in TABLE_METADATA}
+
+
+def _bytes_of(folder: Path, rows: pl.DataFrame) -> int:
+    total = 0
+    for (name,), images in rows.group_by("file"):
+        if not (folder / str(name)).exists():
+            continue
+        with ImageFile(folder / str(name)) as file:
+            sizes = file.sizes("data") + file.sizes("original")
+        total += int(np.sum(sizes[images["index"].to_numpy()]))
+    return total

@@ -1,0 +1,81 @@
+"""One partition as a runner gets it: the images that the filter picked, and their bytes."""
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from PIL import Image
+
+from distributed_downloader.paths import Batch
+from distributed_downloader.storage.batch_files import SUCCESSES_NAME, BatchFiles
+from distributed_downloader.storage.image_files import ImageFile
+
+Body = bytes  # the name is a field of StoredImage, too
+
+
+class Interrupted(Exception):  # noqa: N818 - no error: the job must end
+    """The partition is left as it is; the next job takes it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """One image of the dataset, with its row of successes.parquet."""
+
+    row: dict[str, Any]
+    bytes: Body = field(repr=False)  # encoded, as stored
+
+    @property
+    def uuid(self) -> str:
+        """What names it."""
+        return str(self.row["uuid"])
+
+    @property
+    def image(self) -> Image.Image:
+        """Decoded."""
+        image = Image.open(io.BytesIO(self.bytes))
+        image.load()
+        return image
+
+
+class Partition:
+    """The picked images of one partition. `tick` is told of each; it raises Interrupted."""
+
+    def __init__(
+        self,
+        batch: Batch,
+        folder: Path,
+        picked: pl.DataFrame,
+        tick: Callable[[int], None] = lambda _images: None,
+    ) -> None:
+        self.batch = batch
+        self.folder = folder  # of the partition's shards and tables
+        self.picked = picked  # rows of the filter table
+        self.tick = tick
+
+    @property
+    def successes(self) -> Path:
+        """The table of its images."""
+        return self.folder / SUCCESSES_NAME
+
+    @cached_property
+    def rows(self) -> pl.DataFrame:
+        """The rows of the images that were picked and are there; tables.SUCCESSES."""
+        picked = self.picked.lazy().select("uuid").unique()
+        images = BatchFiles.of(self.folder).images()
+        return images.join(picked, on="uuid", how="semi", maintain_order="left").collect()
+
+    def images(self, rows: pl.DataFrame | None = None) -> Iterator[StoredImage]:
+        """The images with their bytes (None: all `rows`), in the order of the table."""
+        files: dict[str, ImageFile] = {}
+        with ExitStack() as stack:
+            for row in (self.rows if rows is None else rows).iter_rows(named=True):
+                name = row["file"]
+                if name not in files:
+                    files[name] = stack.enter_context(ImageFile(self.folder / name))
+                yield StoredImage(row, files[name].read(row["index"]))
+                self.tick(1)
