@@ -1,9 +1,10 @@
-"""Write report.html, and print the summary with the places of dataset and report."""
+"""Write the credits and report.html, and print the summary with the places of both."""
 
 import argparse
 import sys
 from pathlib import Path
 
+from distributed_downloader.accounts.credit import write_credits
 from distributed_downloader.accounts.digest import print_places, print_summary
 from distributed_downloader.accounts.report import write_report
 from distributed_downloader.accounts.summary import read_summary
@@ -29,6 +30,7 @@ def main() -> None:
         summary = read_summary(settings.paths)
         if summary is None:
             raise LedgerError(f"{settings.paths.summary} is missing: run verify first.")
+        write_credits(settings)
         write_report(settings, summary)
         if arguments.flag:
             write_json(arguments.flag, {"report": str(settings.paths.report)})

@@ -120,6 +120,21 @@ class OutputPaths:
         return self.root / "summary.json"
 
     @property
+    def credits(self) -> Path:
+        """Whom each image is owed to; derived by the report."""
+        return self.root / "CREDITS.parquet"
+
+    @property
+    def credits_csv(self) -> Path:
+        """The same as text."""
+        return self.root / "CREDITS.csv"
+
+    @property
+    def credited_datasets(self) -> Path:
+        """Images by the dataset of the list that they belong to."""
+        return self.root / "CREDITS-datasets.csv"
+
+    @property
     def report(self) -> Path:
         """The page for people."""
         return self.root / "report.html"

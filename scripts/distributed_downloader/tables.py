@@ -17,6 +17,8 @@ def _schema(columns: dict[str, Column]) -> pl.Schema:
 
 PARTITIONS = _schema({"server_name": pl.String, "partition_id": pl.Int64, "rows": pl.Int64})
 
+EXPECTED_HASH = "expected_hash"  # in URLS too, if the list has hashes (`columns.hash`)
+
 URLS = _schema(  # further input columns follow, unchanged
     {
         "uuid": pl.String,
@@ -80,6 +82,26 @@ ERRORS = _schema(
 REMOVED = _schema({**SUCCESSES, "tool": pl.String, "reason": pl.String, "refetch": pl.Boolean})
 
 PART_ROWS = _schema({**SUCCESSES, **ERRORS})  # an image row has no error_class, and vice versa
+
+CREDITS = _schema(  # one row an image
+    {
+        "uuid": pl.String,
+        "creator": pl.String,
+        "rights_holder": pl.String,
+        "publisher": pl.String,
+        "license": pl.String,  # as the list says it
+        "license_class": pl.String,
+        "source_url": pl.String,
+        "reference": pl.String,
+        "dataset_key": pl.String,
+        "server_name": pl.String,
+        "partition_id": pl.Int64,
+    }
+)
+
+CREDITED_DATASETS = _schema(
+    {"dataset_key": pl.String, "images": pl.Int64, "license_classes": pl.String}
+)
 
 PROFILES = _schema(
     {

@@ -17,7 +17,7 @@ TAKEN = (
     "path_to_input takes tab- or comma-separated text, JSON, parquet, "
     "or a text file with one URL a line."
 )
-INITIALIZERS = "general, gbif, eol, fathom_net, lila, tol200m_general, tol200m_fathomNet"
+INITIALIZERS = "eol, fathom_net, gbif, general, lila, tol200m_fathomNet, tol200m_general"
 ENDINGS = ".txt, .list, .tsv, .tab, .csv, .json, .jsonl, .ndjson, .parquet, .pq"
 
 
@@ -57,7 +57,7 @@ CASES = {
         },
     ),
     "initializer_type": Case(
-        (f'initializer_type is "birds": allowed is one of {INITIALIZERS}.',),
+        (f'initializer_type is "birds": allowed is one of {INITIALIZERS}; did you mean',),
         {**OWN, "initializer_type": "birds"},
     ),
     "no contact": Case(

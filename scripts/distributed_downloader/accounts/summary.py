@@ -1,7 +1,8 @@
 """`summary.json`: the ledger and what the waves wrote down, in numbers for people and the report.
 
 rows, states          the ledger; rows is the input's
-rejected              rows that cannot be fetched or were not selected, by reason
+rejected              rows that cannot be fetched, were not selected or denied, by reason
+repairs               URLs that were mended, by word; one may count under several
 errors                by class and state: rows, servers, what the class means
 given_up, policy      what is final without an image and why; what rules cost, and their setting
 servers, groups       rows by server; limits, peaks, refusals and blocks by group
@@ -68,6 +69,7 @@ def summarise(
         "rows": counts.rows,
         "states": counts.states,
         "rejected": _rejected(counts.servers),
+        "repairs": _repairs(paths),
         "errors": _errors(counts.servers),
         "given_up": _given_up(counts.servers),
         "policy": _policy(counts.servers),
@@ -89,6 +91,11 @@ def summarise(
             "idle": sum(wave["idle_node_hours"] for wave in waves),
         },
     }
+
+
+def _repairs(paths: OutputPaths) -> dict[str, int]:
+    """What partition counted."""
+    return dict((read_json(paths.source) or {}).get("counts", {}).get("repairs", {}))
 
 
 def _rejected(servers: pl.DataFrame) -> list[dict[str, Any]]:

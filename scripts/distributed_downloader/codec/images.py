@@ -52,7 +52,7 @@ Image.MAX_IMAGE_PIXELS = None
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 ORIENTATION = 0x0112
-_HASHES = {32: hashlib.md5, 40: hashlib.sha1, 64: hashlib.sha256}
+_HASHES = {"md5": hashlib.md5, "sha256": hashlib.sha256, "sha512": hashlib.sha512}
 
 
 class _Refused(Exception):  # noqa: N818 - not an error of ours: it carries one value out of here
@@ -60,13 +60,16 @@ class _Refused(Exception):  # noqa: N818 - not an error of ours: it carries one 
         self.failed = Failed(error_class, CONTENT_CODE, message, retryable=False)
 
 
-def encode(body: bytes, settings: Images, *, expected_hash: str | None = None) -> Encoded | Failed:
+def encode(
+    body: bytes, settings: Images, *, expected_hash: str | None = None, hash_kind: str = "md5"
+) -> Encoded | Failed:
     """The image as it will be stored, or why there is none. Pure, and safe in any thread.
 
-    `expected_hash` is what the list promises of the bytes received: MD5, SHA-1 or SHA-256 in hex.
+    `expected_hash` is what the list promises of the bytes received: an md5, sha256 or sha512 in
+    hex, as `hash_kind` says.
     """
     try:
-        _check_hash(body, expected_hash)
+        _check_hash(body, expected_hash, hash_kind)
         return _encode(body, settings)
     except _Refused as refused:
         return refused.failed
@@ -78,15 +81,13 @@ def encode(body: bytes, settings: Images, *, expected_hash: str | None = None) -
         return Failed(ErrorClass.CORRUPT_IMAGE, CONTENT_CODE, message[:300], retryable=False)
 
 
-def _check_hash(body: bytes, expected: str | None) -> None:
-    if not expected:
+def _check_hash(body: bytes, expected: str | None, kind: str) -> None:
+    wanted = re.sub(r"^(md5|sha-?256|sha-?512)[:-]", "", (expected or "").strip().lower())
+    if not wanted:
         return
-    wanted = re.sub(r"^(md5|sha-?1|sha-?256):", "", expected.strip().lower())
-    algorithm = _HASHES.get(len(wanted))
-    found = algorithm(body, usedforsecurity=False).hexdigest() if algorithm else None
+    found = _HASHES[kind](body, usedforsecurity=False).hexdigest()
     if found != wanted:
-        received = found or "of no kind that is known (MD5, SHA-1, SHA-256 in hex)"
-        message = f"the list says {expected[:80]}, the hash of what came is {received}"
+        message = f"the list says {str(expected)[:150]}, the {kind} of what came is {found}"
         raise _Refused(ErrorClass.HASH_MISMATCH, message)
 
 

@@ -10,6 +10,9 @@ from distributed_downloader.configuration.schema import with_defaults
 
 OWN_NAMES = frozenset(
     {
+        "CREDITS-datasets.csv",
+        "CREDITS.csv",
+        "CREDITS.parquet",
         "addresses.json",
         "configs",
         "left.json",

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from distributed_downloader import tables
 from distributed_downloader.lists.staging import Staged
 from distributed_downloader.lists.uuids import uuids_of_rows
 from distributed_downloader.urls.words import Reason
@@ -35,6 +34,7 @@ class Placement:
     `rows`, in the order of the staged ones: batch (null: not fetched) and reason (null: not
     rejected). `batches`: batch, server_name, partition_id, rows; sorted, batch being the position.
     `new_uuids`: row, new_uuid, of the few rows that the staged uuid is not kept for.
+    `duplicates`: row, uuid_main, in the order of the staged ones.
     """
 
     rows: pl.DataFrame
@@ -59,7 +59,7 @@ def place(staged: Staged, batch_size: int, group_of: Callable[[str], str]) -> Pl
         rows.select(_batch_of(rows, batches), "reason"),
         batches.with_columns(pl.col("server_name").cast(pl.String)),
         new_uuids,
-        duplicates.select(tables.DUPLICATES.names()),
+        duplicates,
     )
 
 
@@ -128,19 +128,17 @@ def _renamed(staged: Staged, index: pl.DataFrame) -> pl.DataFrame:
 
 
 def _duplicates(staged: Staged, index: pl.DataFrame, new_uuids: pl.DataFrame) -> pl.DataFrame:
-    """Rule 4: row, uuid, uuid_main, source_id."""
+    """Rule 4: row, uuid_main."""
     fetchable = index["reason"].is_null()
     is_asked = fetchable & _is_repeated(index["url_hash"], fetchable)
     index = index.select("row", is_asked=is_asked)
     if not index["is_asked"].any():
-        return pl.DataFrame(schema={"row": pl.UInt32, **tables.DUPLICATES})
+        return pl.DataFrame(schema={"row": pl.UInt32, "uuid_main": pl.String})
     rows = _rows_where(staged, index, ["uuid", "source_id", "identifier"])
     rows = with_new_uuids(rows, new_uuids)
     first = pl.col("uuid").sort_by("source_id", "uuid", nulls_last=True).first()
     rows = rows.with_columns(uuid_main=first.over("identifier"))
-    return rows.filter(pl.col("uuid") != pl.col("uuid_main")).select(
-        "row", "uuid", "uuid_main", "source_id"
-    )
+    return rows.filter(pl.col("uuid") != pl.col("uuid_main")).select("row", "uuid_main")
 
 
 def with_new_uuids(rows: pl.DataFrame, new_uuids: pl.DataFrame) -> pl.DataFrame:

@@ -17,6 +17,7 @@ from distributed_downloader.errors import InputError
 from distributed_downloader.lists.filters import is_allowed
 from distributed_downloader.lists.sources import Source, source_named
 from distributed_downloader.settings import Settings
+from distributed_downloader.tables import EXPECTED_HASH
 
 OURS = ("uuid", "source_id", "identifier", "license", "source", "title")
 ALIASES = {
@@ -24,8 +25,18 @@ ALIASES = {
     "source_id": ("gbifid", "sourceid", "id"),
     "license": ("licence",),
 }
+CREDITED = {  # columns that the credits look for, under the names they have at GBIF
+    "creator": "creator",
+    "rights_holder": "rightsHolder",
+    "publisher": "publisher",
+    "reference": "references",
+    "dataset_key": "datasetKey",
+}
 WRITTEN = frozenset(  # names that partition adds
-    ["server", "server_name", "partition_id", "identifier_original", "reason", *OURS]
+    [
+        *("server", "server_name", "partition_id", "identifier_original", "reason"),
+        *(EXPECTED_HASH, *OURS),
+    ]
 )
 IS_WANTED = "__is_wanted"  # a row that the source keeps
 IS_ALLOWED = "__is_allowed"  # a row of which `filters.where` is true
@@ -59,7 +70,18 @@ def with_our_columns(frame: pl.LazyFrame, path: Path, settings: Settings) -> pl.
     new = {theirs: ours for ours, theirs in source.renames.items() if ours not in OURS}
     frame = frame.with_columns(each for each in ours if each.meta.output_name() not in schema)
     allowed = is_allowed(frame, path, settings).alias(IS_ALLOWED)
-    return frame.select(*ours, wanted, allowed, *_passed_through(others, new))
+    hashes = _hashes(path, schema.names(), settings)
+    return frame.select(*ours, wanted, allowed, *hashes, *_passed_through(others, new))
+
+
+def _hashes(path: Path, names: Sequence[str], settings: Settings) -> list[pl.Expr]:
+    """The promised hashes under our name, if the list has any; theirs passes through too."""
+    name = settings.columns["hash"]
+    if not name:
+        return []
+    if name not in names:
+        raise _missing(path, "hash", name, names)
+    return [pl.col(name).cast(pl.String).str.strip_chars().alias(EXPECTED_HASH)]
 
 
 def _theirs(
@@ -76,6 +98,9 @@ def _theirs(
             raise _missing(path, ours, asked, names)
         if name is not None and name not in theirs.values():
             theirs[ours] = name
+    for ours, usual in CREDITED.items():
+        if settings.columns[ours] not in (usual, *names):
+            raise _missing(path, ours, settings.columns[ours], names)
     if "identifier" not in theirs and not set(source.any_of) & set(names):
         raise _missing(path, "identifier", source.renames.get("identifier"), names)
     return theirs

@@ -15,6 +15,11 @@ from distributed_downloader.paths import Batch
 
 RUN_BYTES = 192 << 20
 _SLAB_ROWS = 250_000
+_AS_GIVEN = (
+    pl.col("source_id"),
+    pl.coalesce("identifier_original", "identifier").alias("identifier"),
+    *(pl.col(name) for name in ("license", "source", "title")),
+)
 _WRITERS = 2  # polars uses every core already; these hide what a file costs beside its rows
 
 
@@ -33,13 +38,14 @@ def write_rows(staged: Staged, placement: Placement, folder: Path, scratch: Path
     slabs = slabs_of(placement.batches, _SLAB_ROWS)
     runs: list[Run] = []
     for rows in _placed_rows(staged, placement):
-        _rejected(rows, staged).write_parquet(scratch / f"rejected-{len(runs):06}.parquet")
-        runs.append(write_run(rows, slabs, scratch / f"run-{len(runs):06}.parquet"))
+        number = f"{len(runs):06}.parquet"
+        _rejected(rows, staged).write_parquet(scratch / f"rejected-{number}")
+        _duplicates(rows, staged, placement).write_parquet(scratch / f"duplicates-{number}")
+        runs.append(write_run(rows, slabs, scratch / f"run-{number}"))
     batches = _write_batches(staged, placement, runs, folder)
-    pl.scan_parquet(sorted(scratch.glob("rejected-*")), glob=False).sink_parquet(
-        folder / "rejected.parquet"
-    )
-    placement.duplicates.cast(tables.DUPLICATES).write_parquet(folder / "duplicates.parquet")
+    for table in ("rejected", "duplicates"):
+        pieces = pl.scan_parquet(sorted(scratch.glob(f"{table}-*")), glob=False)
+        pieces.sink_parquet(folder / f"{table}.parquet")
     return Written(
         batches=len(batches),
         fetchable=_rows_in(batches),
@@ -77,17 +83,14 @@ def write_partitions(placement: Placement, path: Path) -> None:
 
 def _rejected(rows: pl.DataFrame, staged: Staged) -> pl.DataFrame:
     """The rejected ones of these rows as given, with the reason."""
-    as_given = pl.coalesce("identifier_original", "identifier").alias("identifier")
-    return rows.filter(pl.col("reason").is_not_null()).select(
-        "uuid",
-        "source_id",
-        as_given,
-        "license",
-        "source",
-        "title",
-        *staged.others,
-        pl.col("reason").cast(pl.String),
-    )
+    rejected = rows.filter(pl.col("reason").is_not_null())
+    return rejected.select("uuid", *_AS_GIVEN, *staged.others, pl.col("reason").cast(pl.String))
+
+
+def _duplicates(rows: pl.DataFrame, staged: Staged, placement: Placement) -> pl.DataFrame:
+    """The duplicates among these rows as given, with the row that is fetched for them."""
+    duplicates = rows.join(placement.duplicates, on="row", maintain_order="left")
+    return duplicates.select("uuid", "uuid_main", *_AS_GIVEN, *staged.others)
 
 
 def _write_batches(

@@ -25,9 +25,10 @@ import polars as pl
 from PIL import Image
 
 from distributed_downloader.errors import FolderError
-from distributed_downloader.paths import OUTPUT_STRUCTURE, Batch
+from distributed_downloader.paths import OUTPUT_STRUCTURE, Batch, OutputPaths
 from distributed_downloader.storage.batch_files import BatchFiles
 from distributed_downloader.storage.dataset_index import ATTEMPTS, DatasetIndex, places_of
+from distributed_downloader.storage.duplicates import OWN, Duplicates
 from distributed_downloader.storage.image_files import ImageFile
 from distributed_downloader.tables import SUCCESSES
 
@@ -60,12 +61,16 @@ class ImageRecord:
 
     @property
     def row(self) -> dict[str, Any]:
-        """Its row of the table."""
-        return self.dataset.row(self.position)
+        """Its row of the table; of a duplicate with what the input said of the duplicate itself."""
+        is_main = self.dataset.uuid(self.position) == self.uuid
+        return self.dataset.row(self.position if is_main else self.uuid)
 
 
 class Dataset:
-    """The images of an output folder (or of its images folder), by position and by uuid."""
+    """The images of an output folder (or of its images folder), by position and by uuid.
+
+    The uuid of a duplicate (a row whose URL another row has too) leads to the one image of all.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Raises FolderError if there is no dataset."""
@@ -80,6 +85,9 @@ class Dataset:
         self._lock = threading.Lock()
         self._files: OrderedDict[int, ImageFile] = OrderedDict()
         self._tables: OrderedDict[int, pl.DataFrame] = OrderedDict()
+        self._duplicates = Duplicates(
+            OutputPaths.of(self.path.parent, {"images_folder": self.path.name}).duplicates
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("path", "_batches", "_index")}
@@ -98,18 +106,29 @@ class Dataset:
     def __getitem__(self, key: int | str) -> ImageRecord:
         """The image at a position, negative from the end (IndexError), or of a uuid (KeyError)."""
         position = self.position(key)
-        return ImageRecord(self, position, self._index.uuids[position])
+        return ImageRecord(self, position, key if isinstance(key, str) else self.uuid(position))
 
     def __contains__(self, uuid: object) -> bool:
-        return isinstance(uuid, str) and self._find(uuid) is not None
+        return isinstance(uuid, str) and self._followed(uuid) is not None
+
+    def uuid(self, position: int) -> str:
+        """The uuid of the image at a position."""
+        return str(self._index.uuids[self._checked(position)])
 
     def position(self, key: int | str) -> int:
         """Where an image is, from 0. Raises KeyError for a uuid, IndexError for a position."""
         if not isinstance(key, str):
             return self._checked(key)
-        position = self._find(key)
+        position = self._followed(key)
         if position is None:
             raise KeyError(f"no image of uuid {key!r} in {self.path}")
+        return position
+
+    def _followed(self, uuid: str) -> int | None:
+        """Where the image of this uuid is, or that of the row that was fetched for it."""
+        position = self._find(uuid)
+        if position is None and (main := self._duplicates.main_of(uuid)) is not None:
+            return self._find(main)
         return position
 
     def _find(self, uuid: str) -> int | None:
@@ -154,8 +173,22 @@ class Dataset:
         return self.bytes(position)
 
     def row(self, key: int | str) -> dict[str, Any]:
-        """The image's row of the table; the rows of a batch are read together."""
+        """The image's row of the table; the rows of a batch are read together.
+
+        Asked by the uuid of a duplicate, what the input said of the duplicate stands in it.
+        """
         position = self.position(key)
+        row = self._row(position)
+        if isinstance(key, str) and row["uuid"] != key:
+            own = self._duplicates.row(key) or {}
+            row |= {name: own[name] for name in OWN if name in own}
+        return row
+
+    def duplicates(self) -> pl.LazyFrame:
+        """The rows without an image of their own: uuid, uuid_main, and all that the input said."""
+        return self._duplicates.table()
+
+    def _row(self, position: int) -> dict[str, Any]:
         batch = self._index.batch_of(position)
         table = self._table(batch)
         offset = position - int(self._index.starts[batch])

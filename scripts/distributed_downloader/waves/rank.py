@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 import httpx
 
@@ -29,6 +30,7 @@ from distributed_downloader.records import (
 )
 from distributed_downloader.settings import Settings
 from distributed_downloader.storage.store import Store
+from distributed_downloader.tables import EXPECTED_HASH
 from distributed_downloader.waves.group_queue import GroupQueue
 from distributed_downloader.wire.fetching import FetchLimits, fetch
 from distributed_downloader.wire.reading import quoted
@@ -245,9 +247,14 @@ class Rank:
 
     async def _encode(self, queue: GroupQueue, attempt: Try, fetched: Fetched) -> None:
         loop = asyncio.get_running_loop()
+        checked = partial(
+            encode,
+            expected_hash=attempt.row.meta.get(EXPECTED_HASH),
+            hash_kind=self._settings.columns["hash_kind"],
+        )
         try:
             stored = await loop.run_in_executor(
-                self._threads, encode, fetched.body, self._settings.images
+                self._threads, checked, fetched.body, self._settings.images
             )
         finally:
             await self._hand.put_down(len(fetched.body))

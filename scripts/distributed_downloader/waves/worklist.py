@@ -18,12 +18,13 @@ from distributed_downloader.records import Row, State
 from distributed_downloader.settings import Settings
 from distributed_downloader.storage.batch_files import COMPLETED_NAME
 from distributed_downloader.storage.shards import read_states
+from distributed_downloader.tables import EXPECTED_HASH
 from distributed_downloader.urls.normalise import server_of
 from distributed_downloader.waves.left import LeftRows
 
 LEFT = (State.PENDING.value, State.FAILED_RETRYABLE.value)
 SLICE_ROWS = 256
-META = ("license", "source", "title")
+META = ("license", "source", "title", EXPECTED_HASH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +111,11 @@ def read_rows(left: RowsLeft, group: str, paths: OutputPaths) -> Iterator[Row]:
 
 def _slice(batch: Batch, numbers: pl.DataFrame, paths: OutputPaths) -> Iterator[Row]:
     first, last = numbers["number"][0], numbers["number"][-1]
-    columns = ["uuid", "source_id", "identifier", "server", *META]
+    urls = pl.scan_parquet(paths.batch_urls(batch), hive_partitioning=False)
+    if EXPECTED_HASH not in urls.collect_schema():
+        urls = urls.with_columns(pl.lit(None, pl.String).alias(EXPECTED_HASH))
     table = (
-        pl.scan_parquet(paths.batch_urls(batch), hive_partitioning=False)
-        .select(columns)
+        urls.select("uuid", "source_id", "identifier", "server", *META)
         .with_row_index("number")
         .slice(first, last - first + 1)
         .filter(pl.col("number").is_in(numbers["number"].implode()))

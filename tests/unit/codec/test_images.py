@@ -406,23 +406,26 @@ def test_a_tile_larger_than_the_limit_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("promise", "kept"),
+    ("kind", "promise", "kept"),
     [
-        (None, True),
-        ("", True),
-        (lambda body: hashlib.md5(body).hexdigest(), True),
-        (lambda body: hashlib.sha1(body).hexdigest().upper(), True),
-        (lambda body: "sha256:" + hashlib.sha256(body).hexdigest(), True),
-        ("0" * 32, False),
-        ("not a hash", False),
+        ("md5", None, True),
+        ("sha512", " ", True),
+        ("md5", lambda body: hashlib.md5(body).hexdigest(), True),
+        ("sha256", lambda body: hashlib.sha256(body).hexdigest().upper(), True),
+        ("sha512", lambda body: "sha512:" + hashlib.sha512(body).hexdigest(), True),
+        ("sha256", lambda body: hashlib.md5(body).hexdigest(), False),
+        ("md5", "0" * 32, False),
+        ("md5", "not a hash", False),
     ],
 )
-def test_a_promised_hash_is_checked(promise, kept):
+def test_a_promised_hash_is_checked(kind, promise, kept):
     body = saved(picture())
-    outcome = encode(body, SETTINGS, expected_hash=promise(body) if callable(promise) else promise)
+    promised = promise(body) if callable(promise) else promise
+    outcome = encode(body, SETTINGS, expected_hash=promised, hash_kind=kind)
     assert isinstance(outcome, Encoded) is kept
     if not kept:
         assert outcome.error_class is ErrorClass.HASH_MISMATCH
+        assert f"the {kind} of what came is " in outcome.error_msg
 
 
 def test_exif_is_told_as_json():

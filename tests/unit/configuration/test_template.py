@@ -90,6 +90,8 @@ SECTIONS = [
     ("images/", tables.ERRORS),
     ("images/", tables.REMOVED),
     ("ledger.parquet", tables.LEDGER),
+    ("CREDITS.parquet", tables.CREDITS),
+    ("CREDITS.parquet", tables.CREDITED_DATASETS),
 ]
 
 

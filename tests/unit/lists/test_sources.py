@@ -78,7 +78,7 @@ def test_every_source_has_its_own_name() -> None:
 
 
 def test_an_unknown_source_is_told_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"initializer_type is 'gbiff'.* did you mean gbif\?"):
+    with pytest.raises(ConfigError, match=r'is "gbiff".* did you mean gbif'):
         source_named("gbiff")
 
 

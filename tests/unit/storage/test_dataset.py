@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from distributed_downloader.errors import FolderError
-from distributed_downloader.paths import Batch
+from distributed_downloader.paths import Batch, OutputPaths
 from distributed_downloader.storage import dataset as dataset_module
 from distributed_downloader.storage import shards
 from distributed_downloader.storage.dataset import TABLE, Dataset
@@ -287,3 +287,50 @@ def test_workers_read_what_their_parent_reads(out, start):
         answers.join_thread()
         assert found == [expected, expected]
         assert [record.bytes for record in dataset] == expected
+
+
+@pytest.fixture
+def out_with_duplicates(out):
+    table = pl.DataFrame(
+        {
+            "uuid": ["again-1", "again-2", "lost"],
+            "uuid_main": ["row-3", "row-3", "row-2"],
+            "source_id": ["s-1", None, None],
+            "identifier": ["http://B.example.org/3#a", "http://b.example.org/3", "x"],
+            "license": ["CC0", None, None],
+            "habitat": ["bog", "fen", None],
+        }
+    )
+    path = OutputPaths.of(out).duplicates
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.write_parquet(path)
+    return out
+
+
+def test_a_duplicate_leads_to_the_image_of_its_url(out_with_duplicates):
+    with Dataset(out_with_duplicates) as dataset:
+        assert len(dataset) == len(UUIDS)
+        assert dataset.bytes("again-1") == dataset.bytes("row-3")
+        assert "again-2" in dataset
+        assert "lost" not in dataset  # the row that was fetched for it has no image
+        with pytest.raises(KeyError, match="'lost'"):
+            dataset.bytes("lost")
+        copy = pickle.loads(pickle.dumps(dataset))
+        assert copy.bytes("again-2") == dataset.bytes("row-3")
+
+
+def test_a_duplicate_keeps_what_the_list_said_of_it(out_with_duplicates):
+    with Dataset(out_with_duplicates) as dataset:
+        record = dataset["again-1"]
+        main = dataset.row("row-3")
+        own = {"uuid": "again-1", "source_id": "s-1", "license": "CC0"}
+        assert {name: record.row[name] for name in own} == own
+        assert record.row["hashsum_original"] == main["hashsum_original"]
+        assert dataset["row-3"].row == main
+        habitats = dataset.duplicates().filter(pl.col("uuid_main") == "row-3").collect()
+        assert habitats["habitat"].to_list() == ["bog", "fen"]
+
+
+def test_without_a_table_there_are_no_duplicates(out):
+    with Dataset(out) as dataset:
+        assert dataset.duplicates().collect().is_empty()

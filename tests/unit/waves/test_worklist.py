@@ -32,6 +32,7 @@ def test_final_rows_are_not_left_whatever_made_them_final(settings):
         "license": "the license",
         "source": "the source",
         "title": "the title",
+        "expected_hash": None,
     }
 
 

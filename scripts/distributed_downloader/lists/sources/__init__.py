@@ -77,7 +77,7 @@ def source_named(name: str) -> Source:
     if name not in known:
         near = get_close_matches(name, known, n=1, cutoff=0)
         raise ConfigError(
-            f"initializer_type is {name!r}: allowed is one of {', '.join(sorted(known))}; "
+            f'initializer_type is "{name}": allowed is one of {", ".join(sorted(known))}; '
             f"did you mean {near[0]}?"
         )
     return known[name]
