@@ -138,11 +138,6 @@ class Try:
     number: int = 1  # of this try, counted ones only
     requests: int = 0  # tries that were sent, counted or not
 
-    @property
-    def uncounted(self) -> int:
-        """Tries so far that cost the row nothing."""
-        return self.requests - (self.number - 1)
-
     def again(self, *, counted: bool) -> "Try":
         """The next try of the same row."""
         return replace(self, number=self.number + counted, requests=self.requests + 1)

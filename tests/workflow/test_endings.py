@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from distributed_downloader.configuration.effective import effective_path
+from distributed_downloader.durable import read_json
 from distributed_downloader.fleet.plan import HostPlan, Special, Trick
 from distributed_downloader.running.begin import settings_for
 from tests.workflow.drill import wait_for
@@ -62,6 +63,33 @@ def test_rows_that_always_fail_are_given_up_after_so_many_tries_and_waves(new_dr
     assert sorted(asked["len"]) == [1] * 6 + [PER_ROW * WAVES] * 4
     b = drill.images().filter(host="b.two.test")["monotonic"]
     assert b[1] - b[0] >= 2 - 0.05  # Retry-After, waited for by this same run
+
+
+def test_rows_that_are_refused_in_each_others_blocks_are_asked_no_more_often(new_drill):
+    host = HostPlan(
+        name="a.one.test",
+        address="127.0.41.1",
+        images=2,
+        photos="tiny",
+        fails_first=99,
+        latency_s=0.1,  # both are under way when the first is refused
+    )
+    drill = new_drill(
+        host,
+        rate=50,
+        politeness={"min_rate": 20, "backoff": {"first_s": 0.2, "factor": 1}},
+        retries={"per_row": PER_ROW, "waves": 1},
+    )
+    assert Stages().play(drill.workflow.config, "waves", "verify") == 0
+
+    assert drill.workflow.states() == {"failed_final": 2}
+    assert set(drill.workflow.errors()["error_code"]) == {503}
+    waves = sorted(drill.paths.schedules.glob("[0-9]*/progress.json"))
+    asked = drill.images()
+    for wave in map(read_json, waves):
+        mine = asked.filter(pl.col("time").is_between(wave["started"], wave["ended"]))
+        assert max(mine.group_by("path").len()["len"], default=0) <= PER_ROW
+    assert asked.group_by("path").len()["len"].min() >= PER_ROW  # none was lost
 
 
 def test_blocked_longer_than_a_run_waits_is_an_end_that_says_until_when(new_drill):

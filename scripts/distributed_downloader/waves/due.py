@@ -64,7 +64,7 @@ def _was_cut(paths: OutputPaths, wave: int) -> bool:
 
 
 def _changed_nothing(progress: Any) -> bool:
-    return progress["changed"] == 0 and not progress["blocked"]
+    return not (progress["changed"] or progress.get("blocks") or progress["blocked"])
 
 
 def _progress(paths: OutputPaths, wave: int) -> Any:

@@ -70,7 +70,7 @@ class Duty:
 class Result:
     """What a rank brings back."""
 
-    settled: int
+    changed: int  # rows whose state, or count of tries, is another now
     learned: tuple[Mapping[str, Any], ...]  # rows of tables.LEARNED
     failure: str | None  # the sentence of what ended it before its work did
     node: str = ""  # where it ran
@@ -153,7 +153,8 @@ class Worker:
         if isinstance(ended, Exception):
             failure = failure or _sentence(ended)
         learned, worked_s = tuple(self._learned()), clock() - began
-        return Result(self.tally.settled, learned, failure, self.tally.node, worked_s)
+        changed = self.tally.settled - self.tally.spared
+        return Result(changed, learned, failure, self.tally.node, worked_s)
 
     def _group_of(self, server: str) -> str:
         politeness = self._settings.politeness

@@ -43,7 +43,6 @@ RETRY_FIRST_S = 1.0
 RETRY_MAX_S = 60.0
 IN_HAND_BYTES = 64 * 2**20  # bodies that wait for a codec thread
 IN_HAND_IMAGES = 64
-MOST_UNCOUNTED = 8  # tries of a row in a wave: who fails more often is to blame, whatever is said
 
 OnOutcome = Callable[[Row, Outcome], None]
 
@@ -52,7 +51,7 @@ OnOutcome = Callable[[Row, Outcome], None]
 class Effort:
     """How hard a rank tries."""
 
-    tries_per_row: int  # counted ones, in this wave
+    tries_per_row: int  # requests for a row in this wave, at most
     patience_s: float  # when only groups blocked for longer are left, they wait for another wave
     keeps_retryable: bool = True  # False: a sample that failed for now is left as it was
 
@@ -63,6 +62,7 @@ class Tally:
 
     total: int = 0
     settled: int = 0
+    spared: int = 0  # of the settled ones: nothing was learned of them, and no try counted
     images: int = 0
     errors: int = 0
     bytes: int = 0
@@ -73,18 +73,29 @@ class Tally:
 def next_try_s(attempt: Try, failed: Failed, effort: Effort, chance: float) -> float | None:
     """Seconds until the row is tried again in this wave, or None.
 
-    A failure that is not the row's costs it no try: its group's pace makes it wait. Else the delay
-    doubles from try to try, spread by `chance` in [0, 1).
+    When its group was refused, the group's pace makes it wait. Else the delay doubles from try to
+    try, spread by `chance` in [0, 1). Requests are counted whoever is to blame: a URL that always
+    fails is asked for `tries_per_row` times in a wave, not more (see `weighed`).
     """
-    if not failed.retryable or not effort.keeps_retryable:
+    if not failed.retryable or not effort.keeps_retryable or failed.is_over_for_now:
         return None
-    if failed.is_over_for_now:
+    if attempt.requests + 1 >= effort.tries_per_row:
         return None
-    if not failed.costs_a_try:
+    if not failed.costs_a_try and failed.error_code > 0:
         return 0.0
-    if attempt.number >= effort.tries_per_row:
-        return None
     return min(RETRY_FIRST_S * 2.0 ** (attempt.number - 1), RETRY_MAX_S) * (0.5 + chance)
+
+
+def weighed(attempt: Try, failed: Failed, effort: Effort) -> Failed:
+    """A row's last failure in this wave, as it is kept.
+
+    The wave counts only if each of the tries did: a row that was refused in its group's block has
+    lost some of them to others. The next wave gives it new ones.
+    """
+    tries = attempt.number - 1 + failed.costs_a_try
+    if failed.is_over_for_now or tries >= effort.tries_per_row:
+        return failed
+    return replace(failed, costs_a_try=False)
 
 
 class Hand:
@@ -271,11 +282,10 @@ class Rank:
         self, queue: GroupQueue, attempt: Try, failed: Failed, *, final_url: str | None = None
     ) -> None:
         """Try again later, store the error, or (a sample) leave the row as it was."""
-        if self._gate.is_ignored(attempt.row.server):
-            queue.settle()  # listed while it was asked: left as it was
+        is_over = self._stopping.is_set() and not failed.costs_a_try
+        if is_over or self._gate.is_ignored(attempt.row.server):
+            queue.settle()  # not asked any more, or listed while it was: left as it was
             return
-        if attempt.uncounted >= MOST_UNCOUNTED:
-            failed = replace(failed, costs_a_try=True)
         url = failed.final_url or final_url or attempt.row.identifier
         log.info(
             "%s, try %d: %s (%s)", attempt.row.uuid, attempt.number, failed.error_msg, quoted(url)
@@ -285,8 +295,10 @@ class Rank:
             queue.give_back(attempt.again(counted=failed.costs_a_try), delay_s)
             return
         if self._effort.keeps_retryable or not failed.retryable:
-            self._store.add_error(attempt, replace(failed, final_url=url))
+            kept = weighed(attempt, replace(failed, final_url=url), self._effort)
+            self._store.add_error(attempt, kept)
             self.tally.errors += 1
+            self.tally.spared += attempt.number == 1 and not kept.costs_a_try
         self._settle(queue)
 
     def _settle(self, queue: GroupQueue) -> None:

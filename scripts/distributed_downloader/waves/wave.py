@@ -228,7 +228,7 @@ def _summed(counts: Iterable[Mapping[str, LeftRows]]) -> dict[str, LeftRows]:
 
 def unchanged(progress: Mapping[str, Any], settings: Settings) -> str | None:
     """The sentence for a wave that changed nothing, though nothing kept it from it."""
-    excused = progress["changed"] or progress["stopped"] or progress["blocked"]
+    excused = any(progress.get(why) for why in ("changed", "blocks", "stopped", "blocked"))
     if excused or not progress["left"] or settings.suppress_unchanged_error:
         return None
     return (
@@ -264,7 +264,8 @@ def _end(
         "node_hours": hours.used,
         "idle_node_hours": hours.idle,
         "peak_rank_mb": max(share.peak_mb for share in shares),
-        "changed": sum(share.result.settled for share in shares),
+        "changed": sum(share.result.changed for share in shares),
+        "blocks": sum(row["blocks"] for row in learned),
         "left": left["left"],
         "blocked": len(left["groups"]),
         "stopped": next((share.stopped for share in shares if share.stopped), None),

@@ -70,7 +70,7 @@ async def work(tmp_path, answer, *, rows=5, rate=1000.0, servers=None):
 
 async def test_what_it_learned_is_on_the_disk_at_its_end(tmp_path):
     settings, result, asked = await work(tmp_path, lambda *_: ok(None))
-    assert (result.settled, result.failure, len(asked)) == (5, None, 5)
+    assert (result.changed, result.failure, len(asked)) == (5, None, 5)
     assert load_memories(settings.paths)["a.org"].last_request > 0
     assert [row["requests"] for row in result.learned] == [5]
 
@@ -94,7 +94,7 @@ async def test_a_server_that_is_listed_while_it_is_asked_is_asked_no_more(tmp_pa
     _, result, asked = await work(tmp_path, list_it, rows=2000, rate=100.0)
     assert 3 <= len(asked) < 2000
     assert result.failure is None
-    assert result.settled == len(asked)
+    assert result.changed == len(asked)
 
 
 async def test_a_table_that_is_broken_for_a_moment_changes_nothing(tmp_path):

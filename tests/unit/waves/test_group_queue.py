@@ -106,14 +106,14 @@ async def test_a_reader_that_fails_fails_all_who_wait_for_its_rows():
 
 
 @pytest.mark.parametrize(
-    ("counted", "uncounted"),
-    [([], 0), ([True, True], 0), ([False], 1), ([False, True, False], 2)],
+    ("counted", "number", "requests"),
+    [([], 1, 0), ([True, True], 3, 2), ([False], 1, 1), ([False, True, False], 2, 3)],
 )
-async def test_tries_that_cost_nothing_are_told_from_the_others(counted, uncounted):
+async def test_tries_that_cost_nothing_are_told_from_the_others(counted, number, requests):
     attempt = Try(next(rows(1)))
     for one in counted:
         attempt = attempt.again(counted=one)
-    assert attempt.uncounted == uncounted
+    assert (attempt.number, attempt.requests) == (number, requests)
 
 
 async def test_rows_that_were_read_before_anybody_asks_are_handed_out_once():

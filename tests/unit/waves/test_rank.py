@@ -14,7 +14,7 @@ from distributed_downloader.paths import Batch
 from distributed_downloader.records import ErrorClass, Failed, Redirected, Row, Try
 from distributed_downloader.waves import rank as room
 from distributed_downloader.waves.group_queue import GroupQueue
-from distributed_downloader.waves.rank import MOST_UNCOUNTED, Effort, Hand, Rank, next_try_s
+from distributed_downloader.waves.rank import Effort, Hand, Rank, next_try_s, weighed
 from tests.unit.conftest import make_settings
 
 pytestmark = pytest.mark.anyio
@@ -184,13 +184,30 @@ def error_classes(work):
         (10, BROKEN, 0.5, None),  # the last of ten tries
         (1, GONE, 0.5, None),
         (1, OVER, 0.5, None),
-        (10, FREE, 0.5, 0.0),  # the group's pace makes it wait
+        (9, FREE, 0.5, 0.0),  # the group's pace makes it wait
+        (10, FREE, 0.5, None),  # a request is a request
+        (1, replace(FREE, error_code=-2), 0.5, 1.0),  # out of sockets: nobody's pace
     ],
 )
 def test_when_a_row_is_tried_again(monkeypatch, number, failed, chance, delay_s):
     monkeypatch.setattr(room, "RETRY_FIRST_S", 1.0)
     attempt = Try(next(rows("http://a.org/1")), number=number, requests=number - 1)
     assert next_try_s(attempt, failed, Effort(10, 0.0), chance) == delay_s
+
+
+@pytest.mark.parametrize(
+    ("number", "failed", "counts"),
+    [
+        (3, BROKEN, True),
+        (2, BROKEN, False),  # one of the three was refused in its group's block
+        (3, FREE, False),
+        (1, OVER, True),  # its server is down: the others are not tried
+        (1, replace(OVER, costs_a_try=False), False),
+    ],
+)
+def test_a_wave_counts_if_each_of_its_tries_did(number, failed, counts):
+    attempt = Try(next(rows("http://a.org/1")), number=number, requests=2)
+    assert weighed(attempt, failed, Effort(3, 0.0)).costs_a_try == counts
 
 
 def test_a_sample_that_failed_for_now_is_not_tried_again():
@@ -239,21 +256,28 @@ async def test_a_row_is_asked_as_often_as_it_may_be_in_a_wave_and_then_kept_as_f
     assert (tally.settled, tally.errors) == (2, 2)
 
 
-async def test_tries_that_cost_nothing_do_not_use_it_up(tmp_path):
-    gate = Gate(verdicts=[FREE] * 5)
-    work = Work(tmp_path, ok, gate=gate, tries_per_row=1)
-    await work.run("http://a.org/1")
-    assert len(work.asked) == 6
-    assert list(work.store.images) == ["http://a.org/1"]
-
-
-async def test_a_row_that_is_never_to_blame_ends_all_the_same(tmp_path):
-    gate = Gate(verdicts=[FREE] * 1000)
-    work = Work(tmp_path, ok, gate=gate)
-    await work.run("http://a.org/1")
-    assert len(work.asked) == MOST_UNCOUNTED + 3
+@pytest.mark.parametrize(
+    ("verdicts", "spared"), [([FREE] * 9, 1), ([FREE, None, FREE], 0), ([FREE, None, None], 0)]
+)
+async def test_refused_in_blocks_a_row_is_asked_no_more_often_and_its_wave_does_not_count(
+    tmp_path, verdicts, spared
+):
+    work = Work(tmp_path, lambda _: httpx.Response(503), gate=Gate(verdicts=list(verdicts)))
+    tally = await work.run("http://a.org/1")
+    assert len(work.asked) == 3
     failed, _ = work.store.errors["http://a.org/1"]
-    assert (failed.retryable, failed.costs_a_try) == (True, True)
+    assert (failed.error_code, failed.retryable, failed.costs_a_try) == (503, True, False)
+    assert (tally.settled, tally.spared) == (1, spared)
+
+
+async def test_what_is_refused_while_the_rank_stops_is_left_as_it_was(tmp_path):
+    def stopping(_request):
+        work.rank.stop()
+        return httpx.Response(503)
+
+    work = Work(tmp_path, stopping, gate=Gate(verdicts=[FREE]), tries_per_row=1)
+    tally = await work.run("http://a.org/1")
+    assert (work.store.errors, tally.settled) == ({}, 0)
 
 
 async def test_a_target_of_another_ranks_group_is_kept_for_the_next_wave(tmp_path):

@@ -208,6 +208,7 @@ PROGRESS_OF = {"wave": 4, "changed": 0, "left": 7, "blocked": 0, "stopped": None
         ({"changed": 1}, False),
         ({"left": 0}, False),
         ({"blocked": 1}, False),
+        ({"blocks": 1}, False),  # a rest that is over by now: something was learned
         ({"stopped": "SIGTERM was received"}, False),
     ],
 )
