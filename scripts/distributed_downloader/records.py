@@ -105,6 +105,7 @@ class Failed:
     final_url: str | None = None
     costs_a_try: bool = True  # False: the group was stopped, the row is not to blame
     is_over_for_now: bool = False  # another try in this wave would not even be sent
+    was_sent: bool = True  # False: held back in time, no server has seen it; asked for anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,6 @@ class Try:
     number: int = 1  # of this try, counted ones only
     requests: int = 0  # tries that were sent, counted or not
 
-    def again(self, *, counted: bool) -> "Try":
+    def again(self, *, counted: bool, sent: bool = True) -> "Try":
         """The next try of the same row."""
-        return replace(self, number=self.number + counted, requests=self.requests + 1)
+        return replace(self, number=self.number + counted, requests=self.requests + sent)

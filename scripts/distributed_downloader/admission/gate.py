@@ -112,9 +112,14 @@ class Gate:
         with self._is_waiting():
             return self._not_here(url) or await self._turn(url)
 
-    def sent(self, url: str) -> None:
-        """A request goes out, some time after its turn: its connection had to be made first."""
-        self.paces[self._rules.group_of(server_of(url))].sent()
+    async def leave(self, url: str) -> Failed | None:
+        """A request's connection stands, some time after its turn: wait until it may go out."""
+        server = server_of(url)
+        with self._is_waiting():
+            may_go = await self.paces[self._rules.group_of(server)].leave()
+        if may_go and not self._is_closed and not self.is_ignored(server):
+            return None
+        return _held_back(url)
 
     def heard(self, url: str, answer: Answer) -> Failed | None:
         """What the answer means for the group; a Failed if it means that the row must not go on."""
@@ -185,6 +190,14 @@ def _shut_out(url: str, server: str) -> Failed:
     """A 403 after another failure: the server may mean us, and not this image. A later wave."""
     message = f"HTTP 403, and not the only one in a row of {server}"
     return Failed(ErrorClass.FORBIDDEN, 403, message, True, final_url=url, is_over_for_now=True)
+
+
+def _held_back(url: str) -> Failed:
+    """The owner, a block or an end came first: the row is asked for anew, at no cost."""
+    message = "stopped before it went out"
+    return Failed(
+        ErrorClass.INTERNAL, CONTENT_CODE, message, True, url, costs_a_try=False, was_sent=False
+    )
 
 
 def _not_its_fault(url: str, status: int) -> Failed:

@@ -49,7 +49,7 @@ class Turns(Protocol):
     async def admit_robots(self, url: str) -> Outcome | None:
         """As `admit`, without asking robots.txt."""
 
-    def sent(self, url: str) -> None:
+    async def leave(self, url: str) -> Failed | None:
         """As in `fetching.Gate`."""
 
     def heard_robots(self, url: str, answer: Answer) -> Failed | None:
@@ -68,8 +68,8 @@ class _RobotsGate:
     async def admit(self, url: str) -> Outcome | None:
         return await self._turns.admit_robots(url)
 
-    def sent(self, url: str) -> None:
-        self._turns.sent(url)
+    async def leave(self, url: str) -> Failed | None:
+        return await self._turns.leave(url)
 
     def heard(self, url: str, answer: Answer) -> Failed | None:
         return self._turns.heard_robots(url, answer)
@@ -148,7 +148,7 @@ class Permission:
             outcome = await fetch(self._client, url, limits=self._limits, gate=gate)
             if not isinstance(outcome, Failed) or outcome.costs_a_try:
                 return outcome
-            if outcome.error_class is ErrorClass.INTERNAL:
+            if outcome.error_class is ErrorClass.INTERNAL and outcome.was_sent:
                 return outcome  # we are stopping, or out of connections
 
     def _slow_down(self, server: str, rules: Rules, turns: Turns) -> None:

@@ -39,10 +39,13 @@ class Tallies:
     peak_1s: Peak = field(default_factory=lambda: Peak(1.0))
     peak_10s: Peak = field(default_factory=lambda: Peak(10.0))
 
-    def sent(self, now: float, wall: float) -> None:
-        """A request goes out."""
+    def turn(self, wall: float) -> None:
+        """A request has its turn."""
         self.requests += 1
         self.last_request = wall
+
+    def sent(self, now: float) -> None:
+        """It leaves."""
         self.peak_1s.sent(now)
         self.peak_10s.sent(now)
 

@@ -1,8 +1,9 @@
 """One group over time, in the one rank that owns it: when to ask, and what its answers change.
 
-`turn` waits until all budgets allow a request and counts it; `heard` takes every answer and says
-what it means for the row. The decisions are in limiter, pace, backoff, breaker and rates; here
-they meet. Inside runs a monotonic clock; wall-clock time is only for what goes to the disk.
+`turn` waits until all budgets allow a request and counts it; `leave`, once its connection stands,
+until it may go out; `heard` takes every answer and says what it means for the row. The decisions
+are in limiter, backoff, breaker and rates; here they meet. Inside runs a monotonic clock;
+wall-clock time is only for what goes to the disk.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from distributed_downloader.courtesy.answers import Answered, Verdict, change_se
 from distributed_downloader.courtesy.audit import Tallies
 from distributed_downloader.courtesy.budgets import Budget, stricter
 from distributed_downloader.courtesy.headers import exhausted_s, retry_after_s
-from distributed_downloader.courtesy.limiter import DoubleLimiter
+from distributed_downloader.courtesy.limiter import Limiter
 from distributed_downloader.courtesy.memory import Memory, merge_memories
 
 __all__ = ["Answered", "GroupPace", "Memory", "Verdict", "merge_memories"]
@@ -25,6 +26,8 @@ __all__ = ["Answered", "GroupPace", "Memory", "Verdict", "merge_memories"]
 Clock = Callable[[], float]
 
 FULL_S = 3600.0  # any answer ends this wait
+EARLY_S = 0.001  # timers are so much late, and who leaves late holds up all after it
+YIELDS = 200  # to other tasks, instead of a timer, in the last millisecond
 
 
 class GroupPace:
@@ -45,14 +48,15 @@ class GroupPace:
         start = now()
         self._state = memory.group_state(start, wall(), budget.backoff)
         self._rates = rates.starting_rate(budget.rate, budget.min_rate, start, memory.learned)
-        self._limiter = DoubleLimiter(self._rates.rate, self._burst, start)
-        self._limiter.empty(max(start, self._state.blocked_until))
+        self._turns = Limiter(self._rates.rate, self._burst, start, is_lenient=True)
+        self._wire = Limiter(budget.rate, budget.burst, start)
+        self._empty(max(start, self._state.blocked_until))
         self._mean_bytes_before = memory.mean_bytes
         self._allowance = Allowance(budget, (memory.hour_bytes, memory.day_bytes), start)
         self._servers: dict[str, breaker.ServerState] = {}
         self._tallies = Tallies(last_request=memory.last_request)
         self._under_way = 0
-        self._line = asyncio.Lock()
+        self._line, self._door = asyncio.Lock(), asyncio.Lock()
         self._changed = asyncio.Event()
 
     @property
@@ -75,7 +79,7 @@ class GroupPace:
         return self._budget.burst if self._rates.refused is None else 1
 
     async def turn(self) -> None:
-        """Wait until a request may be sent, and count it: send it at once. First come, first.
+        """Wait until a request may be made ready, and count it. First come, first.
 
         Cancelled while it waits, it has counted nothing.
         """
@@ -83,13 +87,43 @@ class GroupPace:
             while (delay_s := self._delay_s()) > 0:
                 await self._sleep(delay_s)
             now = self._now()
-            self._limiter.take(now)
+            self._turns.take(now)
             self._under_way += 1
-            self._tallies.sent(now, self._wall())
+            self._tallies.turn(self._wall())
 
-    def sent(self) -> None:
-        """A request whose turn it was goes out now; those after it keep their distance to it."""
-        self._limiter.sent(self._now())
+    async def leave(self) -> bool:
+        """Wait until a request whose turn it was may go out; False: the group was stopped by now.
+
+        Connections take their time: those that stand together must not leave together.
+        """
+        async with self._door:
+            while not self._is_stopped():
+                delay_s = self._wire.delay_s(self._now())
+                if delay_s <= 0:
+                    now = self._now()
+                    self._wire.take(now)
+                    self._tallies.sent(now)
+                    return True
+                await self._rest(delay_s)
+        return False
+
+    def _is_stopped(self) -> bool:
+        return self._state.blocked_until > self._now()
+
+    async def _rest(self, delay_s: float) -> None:
+        """As `_sleep`, to the tenth of a millisecond if nothing else keeps the loop busy."""
+        if delay_s > 2 * EARLY_S:
+            return await self._sleep(delay_s - EARLY_S)
+        until = self._now() + delay_s
+        for _ in range(YIELDS):
+            if self._now() >= until:
+                return None
+            await asyncio.sleep(0)
+        return await self._sleep(until - self._now())
+
+    def _empty(self, until: float) -> None:
+        self._turns.empty(until)
+        self._wire.empty(until)
 
     async def _sleep(self, delay_s: float) -> None:
         """Until then, or until an answer may have changed what to wait for."""
@@ -104,7 +138,7 @@ class GroupPace:
         now = self._now()
         if self._under_way >= self._budget.connections:  # fewer than when the rank began
             return FULL_S
-        return max(self._limiter.delay_s(now), self._allowance.debt_s(now), self.blocked_for_s())
+        return max(self._turns.delay_s(now), self._allowance.debt_s(now), self.blocked_for_s())
 
     def blocked_for_s(self) -> float:
         """Seconds until the group may be asked at all: blocks, hours, bytes of hour and day."""
@@ -144,11 +178,10 @@ class GroupPace:
         if budget.bytes_and_hours != before.bytes_and_hours:
             used = self._allowance.used(self._wall())
             self._allowance = Allowance(budget, used, self._now())
-        if budget.burst < before.burst:
-            self._limiter.set_rate(self._rates.rate, self._burst, self._now())
-        if self._budget.rate < self._rates.limit:
-            self._rates = rates.limited(self._rates, self._budget.rate, self._now())
-            self._limiter.set_rate(self._rates.rate, self._burst, self._now())
+        if budget.rate < self._rates.limit:
+            self._rates = rates.limited(self._rates, budget.rate, self._now())
+        self._turns.set_rate(self._rates.rate, self._burst, self._now())
+        self._wire.set_rate(budget.rate, budget.burst, self._now())
 
     def heard(self, answer: Answered, server: str = "") -> Verdict:
         """Once for every turn: what came of it, from which of the group's servers."""
@@ -220,14 +253,14 @@ class GroupPace:
         before, self._state = self._state, state
         if state.blocked_until > before.blocked_until:
             self._tallies.blocks += before.blocked_until <= now
-            self._limiter.empty(state.blocked_until)
+            self._empty(state.blocked_until)
             self._rates = rates.resumed(self._rates, state.blocked_until)
 
     def _set_rates(self, state: rates.RateState, now: float) -> None:
         is_other = state.rate != self._rates.rate
         self._rates = state
         if is_other:
-            self._limiter.set_rate(state.rate, self._burst, now)
+            self._turns.set_rate(state.rate, self._burst, now)
 
     def _server_after(self, answer: Answered, server: str, now: float) -> breaker.ServerState:
         cause = breaker.cause_of(answer.status, answer.error_class)

@@ -77,6 +77,8 @@ def next_try_s(attempt: Try, failed: Failed, effort: Effort, chance: float) -> f
     try, spread by `chance` in [0, 1). Requests are counted whoever is to blame: a URL that always
     fails is asked for `tries_per_row` times in a wave, not more (see `weighed`).
     """
+    if not failed.was_sent:
+        return 0.0
     if not failed.retryable or not effort.keeps_retryable or failed.is_over_for_now:
         return None
     if attempt.requests + 1 >= effort.tries_per_row:
@@ -292,7 +294,8 @@ class Rank:
         )
         delay_s = next_try_s(attempt, failed, self._effort, random.random())
         if delay_s is not None:
-            queue.give_back(attempt.again(counted=failed.costs_a_try), delay_s)
+            again = attempt.again(counted=failed.costs_a_try, sent=failed.was_sent)
+            queue.give_back(again, delay_s)
             return
         if self._effort.keeps_retryable or not failed.retryable:
             kept = weighed(attempt, replace(failed, final_url=url), self._effort)

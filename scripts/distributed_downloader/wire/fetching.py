@@ -5,7 +5,7 @@ Time that passes in the gate is not the server's, and does not count against the
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from http import HTTPStatus
@@ -60,8 +60,8 @@ class Gate(Protocol):
     async def admit(self, url: str) -> Outcome | None:
         """Wait for a turn. None: send it now, a slot is taken. An Outcome ends the attempt."""
 
-    def sent(self, url: str) -> None:
-        """The admitted request goes out now: its connection stands."""
+    async def leave(self, url: str) -> Failed | None:
+        """Its connection stands: wait until it may really go out. A Failed: it must not."""
 
     def heard(self, url: str, answer: Answer) -> Failed | None:
         """Once for every admitted request: frees its slot. A Failed ends the attempt."""
@@ -72,22 +72,55 @@ class _Asked:
     """One request under way: what is known of it so far."""
 
     url: str
-    started: float
-    on_sent: Callable[[], None]
+    gate: Gate
+    began: float
+    waited_s: float = 0.0  # for its turn to leave, once its connection stood
+    left_at: float | None = None
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     latency_s: float | None = None
     reader: Reader | None = None
 
+    async def leave(self, pace: Pace) -> None:
+        """Wait for the turn to leave, at nobody's cost. Raises _HeldBackError."""
+        before = _now()
+        held_back = await self.gate.leave(self.url)
+        self.left_at = _now()
+        self.waited_s = self.left_at - before
+        pace.wait_over(self.waited_s)
+        if held_back is not None:
+            raise _HeldBackError(held_back)
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds that it has taken so far, the gate's apart."""
+        return _now() - self.began - self.waited_s
+
+    @property
+    def since_sent_s(self) -> float:
+        """Seconds since it left; since its connection was begun, if it did not."""
+        return _now() - (self.began if self.left_at is None else self.left_at)
+
     def answer(self, error_class: ErrorClass | None) -> Answer:
-        waited_s = asyncio.get_running_loop().time() - self.started
         return Answer(
             self.status,
             self.headers,
-            waited_s if self.latency_s is None else self.latency_s,
+            self.since_sent_s if self.latency_s is None else self.latency_s,
             self.reader.nbytes if self.reader else 0,
             error_class,
         )
+
+
+class _HeldBackError(Exception):
+    """The request must not go out any more, and did not."""
+
+    def __init__(self, failed: Failed) -> None:
+        super().__init__(failed.error_msg)
+        self.failed = failed
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 async def fetch(
@@ -103,11 +136,13 @@ async def fetch(
         stopped = await gate.admit(url)
         if stopped is not None:
             return stopped
-        asked = _Asked(url, asyncio.get_running_loop().time(), partial(gate.sent, url))
+        asked = _Asked(url, gate, _now())
         result = await _heard(client, asked, replace(limits, total_s=left_s), gate)
+        if isinstance(result, Failed) and len(seen) > 1:
+            result = replace(result, was_sent=True)  # the hops before it were
         if not isinstance(result, httpx.Response):
             return result
-        left_s -= asyncio.get_running_loop().time() - asked.started
+        left_s -= asked.spent_s
         if left_s <= 0:  # an expired timeout would still let the next request go out
             return _late(asked, limits, is_too_slow=False)
         hops += 1
@@ -124,6 +159,9 @@ async def _heard(
     """What one request brought (a Response: a redirect), unless the gate says otherwise."""
     try:
         result = await _ask(client, asked, limits)
+    except _HeldBackError as held_back:
+        gate.heard(asked.url, asked.answer(None))
+        return held_back.failed
     except BaseException:  # cancelled, or a fault of ours: the slot is given back all the same
         gate.heard(asked.url, asked.answer(None))
         raise
@@ -149,13 +187,13 @@ async def _send(
     client: httpx.AsyncClient, asked: _Asked, limits: FetchLimits, pace: Pace
 ) -> Fetched | Failed | httpx.Response:
     request = client.build_request("GET", asked.url)
-    request.extensions["on_sent"] = asked.on_sent
+    request.extensions["leave"] = partial(asked.leave, pace)
     target = exact_target(asked.url)
     if target is not None:
         request.extensions["target"] = target
     response = await client.send(request, stream=True)
     try:
-        asked.latency_s = asyncio.get_running_loop().time() - asked.started
+        asked.latency_s = asked.since_sent_s
         asked.status, asked.headers = response.status_code, response.headers
         asked.reader = Reader(response, limits, pace)
         if response.status_code == HTTPStatus.OK:

@@ -60,6 +60,12 @@ class Pace:
         self._deadline = timer.when()
         self._missing = 0.0
 
+    def wait_over(self, waited_s: float) -> None:
+        """So much of the time was ours: the deadline moves."""
+        if self._deadline is not None:
+            self._deadline += waited_s
+            self._timer.reschedule(self._deadline)
+
     def start(self) -> None:
         """Begin a window now."""
         if self._quota > 0:

@@ -12,13 +12,14 @@ Errors are httpx's, or of `failures`; `__cause__` is kept.
 """
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import ContextVar
 from http.cookiejar import CookieJar
-from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
 import httpx
+from aiohttp.connector import Connection
 from yarl import URL
 
 from distributed_downloader.settings import Settings
@@ -29,6 +30,7 @@ LONGEST_HEADER = 16_384  # bytes of one header
 MOST_HEADERS = 128
 READ_BUFFER = 2**18  # bytes: a photo in one or two wake-ups
 
+_leaving: ContextVar[Callable[[], Awaitable[None]] | None] = ContextVar("leaving", default=None)
 _TARGET = re.compile(rb"/[\x21-\x7e]*")  # no space, no line end: it goes into the request line
 
 
@@ -60,7 +62,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     """Sends what httpx asks for over aiohttp's connections.
 
     A request's extension `target` (bytes) goes out instead of the path that httpx would write;
-    `on_sent` (a function without arguments) is called when its connection stands and it goes out.
+    `leave` (a coroutine function without arguments) is awaited once its connection stands: it goes
+    out when that returns, and not at all if it raises.
     """
 
     def __init__(self, settings: WireSettings | None = None) -> None:
@@ -72,6 +75,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         """One request, one answer, its body not read yet."""
         session, connector = self._open()
         headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in request.headers.raw]
+        leaving = _leaving.set(request.extensions.get("leave"))
         try:
             answer = await session.request(
                 request.method,
@@ -80,12 +84,13 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 data=await request.aread() or None,
                 allow_redirects=False,
                 timeout=self._timeout(request),
-                trace_request_ctx=request.extensions.get("on_sent"),
                 ssl=not self._settings.accepts_any_certificate(_server(request.url)),
             )
         except (aiohttp.ClientError, OSError, ValueError) as error:
             connector.distrust(request.url.raw_host.decode("ascii"), _port(request.url))
             raise mapped(error, request) from error
+        finally:
+            _leaving.reset(leaving)
         return _Answer(
             answer.status, headers=list(answer.raw_headers), stream=_Body(answer, request)
         )
@@ -110,7 +115,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 max_line_size=LONGEST_HEADER,
                 max_field_size=LONGEST_HEADER,
                 max_headers=MOST_HEADERS,
-                trace_configs=[_tracing()],
+                request_class=_Request,
             )
             session._retry_connection = False
             self._opened = session, connector
@@ -122,14 +127,14 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         return aiohttp.ClientTimeout(sock_connect=connect_s, sock_read=asked.get("read"))
 
 
-def _tracing() -> aiohttp.TraceConfig:
-    async def tell_sent(_: object, context: SimpleNamespace, __: object) -> None:
-        if context.trace_request_ctx is not None:
-            context.trace_request_ctx()
+class _Request(aiohttp.ClientRequest):
+    """Leaves when it is told to, once its connection stands."""
 
-    tracing = aiohttp.TraceConfig()
-    tracing.on_request_headers_sent.append(tell_sent)
-    return tracing
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        leave = _leaving.get()
+        if leave is not None:
+            await leave()
+        return await super().send(conn)
 
 
 class _Answer(httpx.Response):

@@ -28,7 +28,8 @@ def test_memory_is_bounded_by_the_window() -> None:
 def test_tallies_become_columns() -> None:
     tallies = Tallies()
     for number in range(4):
-        tallies.sent(number * 0.5, 1e9 + number)
+        tallies.turn(1e9 + number)
+        tallies.sent(number * 0.5)
     tallies.heard(200, 0.2, 1000)
     tallies.heard(429, 0.4, 0)
     columns = tallies.columns()

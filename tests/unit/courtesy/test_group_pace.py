@@ -10,10 +10,13 @@ from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from distributed_downloader.courtesy.audit import over_budget
 from distributed_downloader.courtesy.budgets import Backoff, Budget
 from distributed_downloader.courtesy.group_pace import GroupPace, Memory, Verdict, merge_memories
+from distributed_downloader.fleet.judge import burst_needed
 from distributed_downloader.records import ErrorClass
 from distributed_downloader.tables import LEARNED
 from tests import virtual_time
@@ -63,6 +66,7 @@ async def times_of(pace: GroupPace, count: int, workers: int = 4) -> list[float]
             times.append(0.0)
             index = len(times) - 1
             await pace.turn()
+            assert await pace.leave()
             times[index] = virtual_time.now()
             await asyncio.sleep(0.05)
             pace.heard(OK)
@@ -89,6 +93,45 @@ def test_a_cancelled_turn_counts_nothing_and_holds_nobody_up() -> None:
         assert virtual_time.now() == pytest.approx(0.1)
         assert first.cancelled()
         assert pace.audit(0)["requests"] == 1
+
+    run(main())
+
+
+@given(
+    st.floats(0.5, 30.0), st.integers(1, 4), st.lists(st.floats(0.0, 2.0), min_size=8, max_size=40)
+)
+def test_whatever_connections_take_no_window_shows_more_than_rate_times_window_and_burst(
+    rate: float, burst: int, connecting_s: list[float]
+) -> None:
+    left: list[float] = []
+
+    async def one(pace: GroupPace, seconds: float) -> None:
+        await pace.turn()
+        await asyncio.sleep(seconds)
+        assert await pace.leave()
+        left.append(virtual_time.now())
+        pace.heard(OK)
+
+    async def main() -> None:
+        pace = pace_of(replace(BUDGET, rate=rate, burst=burst, connections=100))
+        await asyncio.gather(*(one(pace, seconds) for seconds in connecting_s))
+
+    run(main())
+    assert len(left) == len(connecting_s)
+    assert burst_needed(left, rate) <= burst + 1e-5
+
+
+def test_a_group_that_is_stopped_while_a_connection_is_made_is_not_asked() -> None:
+    async def main() -> None:
+        pace = pace_of()
+        await pace.turn()
+        await pace.turn()
+        assert await pace.leave()
+        waiting = asyncio.create_task(pace.leave())
+        pace.heard(Heard(503, {"Retry-After": "30"}))
+        assert not await waiting
+        assert virtual_time.now() < 1
+        assert not await pace.leave()
 
     run(main())
 

@@ -86,8 +86,8 @@ class Gate:
         self.admitted.append(url)
         return self.stops.get(url)
 
-    def sent(self, _url):
-        pass
+    async def leave(self, _url):
+        return None
 
     def heard(self, _url, _answer):
         return self.verdicts.pop(0) if self.verdicts else None

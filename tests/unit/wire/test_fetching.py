@@ -2,7 +2,7 @@ import asyncio
 import gzip
 import tracemalloc
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -46,6 +46,8 @@ class FakeGate:
     stops: dict[str, Outcome] = field(default_factory=dict)
     verdicts: dict[str, Failed] = field(default_factory=dict)
     wait_s: float = 0.0
+    held_s: float = 0.0  # once the connection stands
+    held_back: dict[str, Failed] = field(default_factory=dict)
     admitted: list[str] = field(default_factory=list)
     went_out: list[str] = field(default_factory=list)
     answers: list[tuple[str, Answer]] = field(default_factory=list)
@@ -57,8 +59,12 @@ class FakeGate:
             self.admitted.append(url)
         return stopped
 
-    def sent(self, url: str) -> None:
-        self.went_out.append(url)
+    async def leave(self, url: str) -> Failed | None:
+        await asyncio.sleep(self.held_s)
+        held_back = next((out for part, out in self.held_back.items() if part in url), None)
+        if held_back is None:
+            self.went_out.append(url)
+        return held_back
 
     def heard(self, url: str, answer: Answer) -> Failed | None:
         self.answers.append((url, answer))
@@ -295,6 +301,23 @@ def test_the_deadline_ends_a_body_that_is_fast_enough() -> None:
 def test_waiting_in_the_gate_does_not_count_against_the_deadline() -> None:
     seen = attempt(wire.redirects_to("/2", "/3"), gate=FakeGate(wait_s=0.3), total_s=0.5)
     assert seen.fetched.body == b"image"
+
+
+def test_nor_does_waiting_to_leave_and_it_is_no_latency() -> None:
+    seen = attempt(wire.redirects_to("/2", "/3"), gate=FakeGate(held_s=0.3), total_s=0.5)
+    assert seen.fetched.body == b"image"
+    assert all(answer.latency_s < 0.3 for _, answer in seen.gate.answers)
+
+
+@pytest.mark.parametrize(("path", "was_sent"), [("/1", False), ("/2", True)])
+def test_one_that_is_held_back_ends_the_attempt_and_says_whether_any_was_sent(
+    path: str, was_sent: bool
+) -> None:
+    stopped = Failed(ErrorClass.INTERNAL, -2, "stopped", True, was_sent=False)
+    seen = attempt(wire.redirects_to("/2"), gate=FakeGate(held_back={path: stopped}))
+    assert seen.failed == replace(stopped, was_sent=was_sent)
+    last = seen.gate.answers[-1][1]
+    assert (last.status, last.error_class) == (None, None)  # given up: the slot is free again
 
 
 def test_the_deadline_holds_over_all_hops() -> None:

@@ -572,19 +572,43 @@ def test_no_descriptor_is_left_open_after_many_failures() -> None:
     run(main)
 
 
-def test_the_moment_that_a_request_goes_out_is_told_once_its_connection_stands() -> None:
+def test_a_request_leaves_when_it_is_told_to_once_its_connection_stands() -> None:
     async def main() -> None:
         async with wire.serve(wire.answers(wire.reply(200))) as server, client_with() as client:
             told: list[int] = []
+
+            async def leave() -> None:
+                await asyncio.sleep(0.01)
+                told.append(len(server.requests))
+
             request = client.build_request("GET", server.url("/a"))
-            request.extensions["on_sent"] = lambda: told.append(len(server.requests))
+            request.extensions["leave"] = leave
             await client.send(request)
             assert told == [0]
             assert len(server.requests) == 1
             dead = client.build_request("GET", "http://127.0.0.1:9/")
-            dead.extensions["on_sent"] = lambda: told.append(-1)
+            dead.extensions["leave"] = leave
             with pytest.raises(httpx.ConnectError):
                 await client.send(dead)
             assert told == [0]
+
+    run(main)
+
+
+def test_one_that_is_held_back_is_never_seen_and_its_connection_is_closed() -> None:
+    class HeldBackError(Exception):
+        pass
+
+    async def hold_back() -> None:
+        raise HeldBackError
+
+    async def main() -> None:
+        async with wire.serve(wire.answers(wire.reply(200))) as server, client_with() as client:
+            request = client.build_request("GET", server.url("/a"))
+            request.extensions["leave"] = hold_back
+            with pytest.raises(HeldBackError):
+                await client.send(request)
+            await server.all_ended()
+            assert server.requests == []
 
     run(main)
