@@ -183,8 +183,8 @@ class OpenGate:
     async def admit(self, url: str) -> Outcome | None:
         return None
 
-    def sent(self, url: str) -> None:
-        pass
+    async def leave(self, url: str) -> Failed | None:
+        return None
 
     def heard(self, url: str, answer: object) -> Failed | None:
         return None
