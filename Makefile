@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 UV_VERSION := 0.13.9
 SOURCES := scripts tests hatch_build.py
 
-.PHONY: setup run test test-slurm lint lock bench clean
+.PHONY: setup run test drill test-slurm lint lock bench clean
 
 setup: $(READY)
 
@@ -24,6 +24,12 @@ run: setup
 # Three at once, also on two cores: most tests wait, as politeness does.
 test: setup
 	@$(BIN)/python -m pytest -n 3 --dist worksteal
+
+# Runs that are killed again and again, against servers of every bad kind; no round begins after SECONDS.
+ROUNDS := 100
+SECONDS := 900
+drill: setup
+	@$(BIN)/python -m tests.chaos --rounds $(ROUNDS) --seconds $(SECONDS)
 
 # On a real Slurm of four nodes on this machine: as root; what is missing is installed, see the script.
 test-slurm: setup

@@ -1,0 +1,120 @@
+"""`make drill`: runs that are killed again and again, against servers of every bad kind.
+
+python -m tests.chaos [--rounds 100] [--seconds 900] [--lanes 2] [--seed N]
+
+Prints a line a round and a summary; exit 1 if anything did not hold.
+"""
+
+import argparse
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from queue import Queue
+
+from distributed_downloader.fleet.running import running_fleet
+from tests.chaos.lane import DEADLINE_S, MOST_MB, UNFLUSHED_S, Lane, Round
+from tests.chaos.modes import MODES, plan_of
+
+COLUMNS = "round  lane/folder  stage      what was ended   after  all gone  exit  final"
+COLUMNS += "   ok  asked again  unflushed  rank MB"
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos")
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--seconds", type=float, default=900, help="no round begins after these")
+    parser.add_argument("--lanes", type=int, default=2, help="output folders at a time")
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    return parser.parse_args()
+
+
+def main() -> int:
+    given = parse()
+    began = time.monotonic()
+    print(f"seed {given.seed}, {len(MODES)} modes: {', '.join(MODES)}\n{COLUMNS}", flush=True)
+    rounds = list(play(given, began))
+    print(summary(rounds, time.monotonic() - began))
+    return 1 if any(done.faults for done in rounds) or not rounds else 0
+
+
+def play(given: argparse.Namespace, began: float) -> Sequence[Round]:
+    """All rounds, on all lanes."""
+    told: Queue[Round | BaseException] = Queue()
+    tickets = iter(range(given.rounds))
+    guard = threading.Lock()
+
+    def may_begin() -> bool:
+        with guard:
+            return time.monotonic() - began < given.seconds and next(tickets, None) is not None
+
+    def work(lane: Lane) -> None:
+        try:
+            while may_begin():
+                told.put(lane.play())
+        except BaseException as error:
+            told.put(error)
+        told.put(StopIteration())
+
+    rounds: list[Round] = []
+    with ExitStack() as stack:
+        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="drill-")))
+        working = given.lanes
+        for number in range(given.lanes):
+            fleet = stack.enter_context(running_fleet(plan_of(number)))
+            lane = Lane(number, fleet, root / str(number), given.seed)
+            threading.Thread(target=work, args=(lane,), daemon=True).start()
+        while working:
+            one = told.get()
+            if isinstance(one, Round):
+                rounds.append(one)
+                print(line(len(rounds), one), flush=True)
+            elif isinstance(one, StopIteration):
+                working -= 1
+            else:
+                raise one
+    return rounds
+
+
+def line(number: int, done: Round) -> str:
+    """A row of the table, and what did not hold."""
+    rows = sum(done.states.values())
+    final = rows - done.states.get("pending", 0) - done.states.get("failed_retryable", 0)
+    text = (
+        f"{number:>5}  {f'{done.lane}/{done.folder}':>11}  {done.stage:<9}  {done.kill:<15}"
+        f"  {done.at_s:4.1f} s  {done.gone_s:6.1f} s  {done.exit_code:>4}  {final:>5}"
+        f"  {done.states.get('ok', 0):>3}  {done.again:>11}  {done.unflushed_s:7.1f} s"
+        f"  {done.peak_mb:>7.0f}"
+    )
+    return "\n".join([text, *(f"       FAULT: {fault}" for fault in done.faults)])
+
+
+def summary(rounds: Sequence[Round], seconds: float) -> str:
+    """What all of it came to."""
+    kills = Counter(str(done.kill) for done in rounds)
+    counted = ", ".join(f"{count} x {kill}" for kill, count in kills.most_common())
+    faults = sum(len(done.faults) for done in rounds)
+    again = sum(done.again for done in rounds)
+    oldest = max((done.unflushed_s for done in rounds), default=0.0)
+    peak = max((done.peak_mb for done in rounds), default=0.0)
+    slowest = max((done.gone_s for done in rounds), default=0.0)
+    finished = sum(done.is_finished for done in rounds)
+    return (
+        f"{len(rounds)} rounds in {seconds:.0f} s; ended: {counted}.\n"
+        f"{finished} folders finished; {again} rows fetched again, at most {oldest:.1f} s old "
+        f"(allowed {UNFLUSHED_S:g}); slowest end {slowest:.1f} s (allowed {DEADLINE_S:g} each); "
+        f"largest rank {peak:.0f} MB (allowed {MOST_MB:g}).\n"
+        f"{faults or 'no'} fault{'' if faults == 1 else 's'}: every state counted, no image lost, "
+        "none twice, no finished row asked again."
+        if not faults
+        else f"{len(rounds)} rounds in {seconds:.0f} s: {faults} faults, see above."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,196 @@
+"""One output folder after the other, each filled by runs that are killed until one finishes."""
+
+import random
+import shutil
+import subprocess
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import psutil
+
+from distributed_downloader.fleet.running import Fleet
+from tests.chaos.judge import FINAL, OK, Files, asked, impolite, look
+from tests.chaos.kills import LOOK_S, Kill, draw, stage_of, strike, wait_until
+from tests.chaos.modes import spared_urls
+from tests.workflow.conftest import Workflow
+from tests.workflow.drill import MARK, Run
+
+FLUSH_S = 0.5
+UNFLUSHED_S = FLUSH_S + 2.5  # what a kill may cost: the look at a buffer's age, a busy disk
+DEADLINE_S = 90.0  # until all processes of a run are gone
+RATE, SLACK = 20.0, 4.0  # requests/s, and what a busy machine may bring too early
+MOST_MB = 600.0
+
+CONFIG = {
+    "downloader_parameters": {"default_rate_limit": RATE, "workers_per_node": 2, "batch_size": 16},
+    "politeness": {
+        "allow_private_addresses": True,
+        "backoff": {"first_s": 0.2, "max_s": 1},
+        "wait_s": 20,
+    },
+    "timeouts": {"connect_s": 1, "total_s": 2},
+    "retries": {"per_row": 1, "waves": 2},
+    "flush": {"seconds": FLUSH_S},
+}
+
+
+@dataclass
+class Round:
+    """What was done to a run, and what became of it."""
+
+    lane: int
+    folder: int
+    kill: Kill = Kill.NONE
+    stage: str = "-"
+    at_s: float = 0.0  # of the kill, after the start
+    gone_s: float = 0.0  # from the kill until all its processes were gone
+    exit_code: int | None = None
+    states: dict[str, int] = field(default_factory=dict)
+    again: int = 0  # finished requests of before the kill that were asked anew in this round
+    unflushed_s: float = 0.0  # the longest before a kill that one of those had been answered
+    peak_mb: float = 0.0  # of the largest rank
+    is_finished: bool = False
+    faults: list[str] = field(default_factory=list)
+
+
+class Lane:
+    """Plays rounds on its own servers and folders."""
+
+    def __init__(self, number: int, fleet: Fleet, root: Path, seed: int) -> None:
+        self._number, self._fleet, self._root = number, fleet, root
+        self._dice = random.Random(f"{seed}/{number}")
+        self._spared = spared_urls(fleet)
+        self._folder = -1
+        self._new_folder()
+
+    def _new_folder(self) -> None:
+        self._folder += 1
+        self._files = Files()
+        self._kills: list[float] = []  # monotonic seconds, of those that may cost something
+        self._begin = self._seen = len(self._fleet.accesses())  # lines of the servers' log
+        folder = self._root / str(self._folder)
+        folder.mkdir(parents=True)
+        table = folder / "urls.txt"
+        table.write_text("\n".join(self._fleet.urls()) + "\n")
+        places = {"path_to_input": str(table), "path_to_output": str(folder / "out")}
+        servers = {"hosts": dict(self._fleet.hosts), "profile": {"samples": self._folder % 2}}
+        config: dict[str, Any] = {**CONFIG, **places, **servers}
+        self._workflow = Workflow(folder, config)
+
+    def play(self) -> Round:
+        """One round: a run, a kill, its end, and what must hold then."""
+        done, run = Round(self._number, self._folder), self._start()
+        began = time.monotonic()
+        try:
+            if wait_until(draw(self._dice), run, lambda: _weigh(run, done)):
+                self._strike(run, done)
+                done.at_s = time.monotonic() - began
+            last = run
+            if done.kill is Kill.WORKFLOW:  # the same command at once, while the wave works on
+                run.process.wait()
+                last = self._start(run.mark)
+            said = self._end(last, done)
+            self._wait_for_all(run, done)
+            done.gone_s = time.monotonic() - began - done.at_s
+            self._judge(done, last.process.returncode, said)
+        finally:
+            run.close()
+        if done.is_finished:
+            shutil.rmtree(self._root / str(self._folder))
+            self._new_folder()
+        return done
+
+    def _start(self, mark: str = "") -> Run:
+        mark = mark or uuid.uuid4().hex
+        return Run(self._workflow.start(**{MARK: mark}), mark)
+
+    def _strike(self, run: Run, done: Round) -> None:
+        _weigh(run, done)
+        done.stage = stage_of(run)
+        at = time.monotonic()
+        done.kill = strike(run, self._dice)
+        if done.kill is not Kill.ASK:
+            self._kills.append(at)
+
+    def _end(self, run: Run, done: Round) -> str:
+        """Wait for the command's own end; what it said."""
+        end = time.monotonic() + DEADLINE_S
+        while True:
+            try:
+                return run.process.communicate(timeout=LOOK_S)[0]
+            except subprocess.TimeoutExpired:
+                _weigh(run, done)
+            if time.monotonic() > end:
+                done.faults.append("the command did not end in time")
+                run.process.kill()
+                end += DEADLINE_S
+
+    def _wait_for_all(self, run: Run, done: Round) -> None:
+        end = time.monotonic() + DEADLINE_S
+        while left := run.processes():
+            if time.monotonic() > end:
+                done.faults.append(f"{len(left)} processes did not end in time")
+                for process in left:
+                    with suppress(psutil.NoSuchProcess):
+                        process.kill()
+                return
+            time.sleep(LOOK_S)
+
+    def _judge(self, done: Round, exit_code: int, said: str) -> None:
+        before, out = self._files, self._root / str(self._folder)
+        now = look(self._workflow.config, out / "copy", len(self._fleet.urls()))
+        done.exit_code, done.states = exit_code, now.states
+        done.faults += now.faults
+        log = self._fleet.accesses()
+        self._judge_requests(done, before, log)
+        if lost := before.urls(OK) - now.urls(OK):
+            done.faults.append(f"{len(lost)} images were there, and are lost: {sorted(lost)[:3]}")
+        if done.peak_mb > MOST_MB:
+            done.faults.append(f"a rank took {done.peak_mb:.0f} MB")
+        if exit_code == 0:
+            done.is_finished = True
+            done.faults += self._unfinished(now)
+            done.faults += impolite(log[self._begin :], RATE, 2 + SLACK)
+        elif done.kill in (Kill.NONE, Kill.WORKFLOW):
+            done.faults.append(f"exit code {exit_code}: {said[-2000:]}")
+        self._files, self._seen = now, len(log)
+
+    def _judge_requests(self, done: Round, before: Files, log: pl.DataFrame) -> None:
+        """No row that was final is asked again; what a kill cost lay before it by seconds only."""
+        fresh = asked(log[self._seen :], self._fleet.port)
+        if settled := before.urls(*FINAL) & set(fresh["url"]):
+            done.faults.append(f"{len(settled)} finished rows were asked: {sorted(settled)[:3]}")
+        answered = asked(log[self._begin :], self._fleet.port).filter(status=200)
+        for url, times in answered.group_by("url").agg("monotonic").iter_rows():
+            if url in self._spared and len(times) > 1 and url in set(fresh["url"]):
+                self._judge_again(done, url, times[-2])
+        if done.unflushed_s > UNFLUSHED_S:
+            done.faults.append(f"a kill cost what was {done.unflushed_s:.1f} s old")
+
+    def _judge_again(self, done: Round, url: str, answered: float) -> None:
+        costs = [kill - answered for kill in self._kills if kill >= answered]
+        if costs:
+            done.again += 1
+            done.unflushed_s = max(done.unflushed_s, min(costs))
+        else:
+            done.faults.append(f"{url} was asked twice, and no kill lay between")
+
+    def _unfinished(self, now: Files) -> list[str]:
+        lost = self._spared - now.urls(OK)
+        left = {state: n for state, n in now.states.items() if n and state not in FINAL}
+        faults = [f"not final: {left}"] if left else []
+        return faults + ([f"{len(lost)} images never came: {sorted(lost)[:3]}"] if lost else [])
+
+
+def _weigh(run: Run, done: Round) -> None:
+    """The most that a rank has taken so far, as the kernel counts it (VmHWM)."""
+    for rank in run.ranks():
+        with suppress(OSError, StopIteration):
+            status = Path(f"/proc/{rank.pid}/status").read_text()
+            line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+            done.peak_mb = max(done.peak_mb, int(line.split()[1]) / 1024)
