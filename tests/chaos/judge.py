@@ -73,6 +73,8 @@ def _sums(states: dict[str, int], rows: int) -> Iterator[str]:
 
 def _images(folder: Path, found: Files) -> Iterator[str]:
     """Every image once, as its hash says, and it decodes."""
+    if not OutputPaths.of(folder).images.is_dir():
+        return
     with Dataset(folder) as dataset:
         uuids = [record.uuid for record in dataset]
         if sorted(uuids) != sorted(found.rows.filter(state=OK)["uuid"]):
