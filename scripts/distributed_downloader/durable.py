@@ -18,6 +18,7 @@ from typing import Any
 
 import polars as pl
 
+from distributed_downloader.checksums import write_sealed
 from distributed_downloader.errors import StorageError
 
 ORPHAN_PREFIX = ".tmp-"
@@ -131,12 +132,9 @@ def read_json(path: Path) -> Any:
 
 
 def write_parquet(path: Path, table: pl.DataFrame | pl.LazyFrame) -> None:
-    """Replace the file by this table, durably; a LazyFrame is streamed."""
+    """Replace the file by this table and its checksum, durably; a LazyFrame is streamed."""
     with whole_file(path) as beside:
-        if isinstance(table, pl.LazyFrame):
-            table.sink_parquet(beside)
-        else:
-            table.write_parquet(beside)
+        write_sealed(beside, table)
 
 
 def remove_orphans(folder: Path) -> None:

@@ -9,6 +9,7 @@ DownloaderError           one clear sentence for a person; scripts print it and 
 ├── LauncherError         the ranks that started are not the ranks that were asked for
 ├── ToolError             a tool could not do what it was asked for
 ├── LedgerError           the files do not account for every input row
+├── DamageError           stored files are gone or changed; what they held is to be fetched again
 └── PolitenessError       a server was asked for more than its budget
 
 A request that fails is none of these: it is a value, `records.Failed`.
@@ -49,6 +50,10 @@ class ToolError(DownloaderError):
 
 class LedgerError(DownloaderError):
     """The files do not account for every input row exactly once."""
+
+
+class DamageError(DownloaderError):
+    """Stored files are gone, or not what was written; what they held is to be fetched again."""
 
 
 class PolitenessError(DownloaderError):

@@ -115,6 +115,11 @@ class OutputPaths:
         return self.root / "ledger.parquet"
 
     @property
+    def verified(self) -> Path:
+        """What verify counted of each batch, and how its files looked then; derived."""
+        return self.root / "verified.parquet"
+
+    @property
     def summary(self) -> Path:
         """The ledger's counts, for people and for the report; derived by verify."""
         return self.root / "summary.json"

@@ -96,6 +96,7 @@ class Settings:
     default_rate_limit: float  # requests per second
     rate_multiplier: float  # share of every limit that is used, at most 1
     suppress_unchanged_error: bool
+    verify: str  # changed | full
     profile_samples: int  # sample URLs per server, 0 = none
     retries_per_row: int  # counted tries of a row in one wave
     retries_waves: int  # waves after which a retryable row is final

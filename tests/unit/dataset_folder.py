@@ -1,5 +1,6 @@
 """A small output folder, written with the library's own parts: what the ledger is tested on."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,4 +125,6 @@ class DatasetFolder:
 
 
 FETCHED = Fetched(b"", 200, "http://example.org/", "image/jpeg", None, None, 0.1)
-ENCODED = Encoded(b"twelve bytes", None, "0" * 32, "0" * 32, (2, 3), (2, 3), None)
+STORED = b"twelve bytes"
+MD5 = hashlib.md5(STORED).hexdigest()
+ENCODED = Encoded(STORED, None, MD5, MD5, (2, 3), (2, 3), None)

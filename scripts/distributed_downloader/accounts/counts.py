@@ -1,7 +1,7 @@
 """What the ledger counts while its rows go by, in memory that does not grow with the rows."""
 
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -42,6 +42,20 @@ class WaveImages:
     first: float
     last: float
 
+    def plus(self, other: "WaveImages") -> "WaveImages":
+        """Both together."""
+        first, last = min(self.first, other.first), max(self.last, other.last)
+        return WaveImages(self.images + other.images, first, last)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCount:
+    """What is counted of a batch beside its ledger rows; small, whatever its size."""
+
+    left: Mapping[str, LeftRows]  # by the server that is to be asked
+    waves: Mapping[int, WaveImages]
+    timeline: Timeline
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:
@@ -52,6 +66,7 @@ class Counts:
     left: Mapping[str, LeftRows]  # by group
     waves: Mapping[int, WaveImages]  # -1: samples that profile fetched
     timeline: Timeline
+    damages: tuple[str, ...] = ()  # sentences on files that are taken out of use
 
     @property
     def states(self) -> dict[str, int]:
@@ -60,19 +75,39 @@ class Counts:
         return {state.value: found.get(state.value, 0) for state in State}
 
 
+def count_batch(rows: pl.DataFrame, images: pl.DataFrame) -> BatchCount:
+    """Of ledger rows with the server `asked` for them, and of stored images: wave, fetched_at."""
+    left: dict[str, Counter[str]] = defaultdict(Counter)
+    mine = rows.filter(pl.col("state").is_in(LEFT_STATES))
+    for server, state, count in mine.group_by("asked", "state").len().sort("asked").iter_rows():
+        left[server][state] = count
+    times = images.select("wave", second=pl.col("fetched_at").dt.epoch("us") / 1e6).drop_nulls()
+    whole = pl.col("second").floor().cast(pl.Int64)
+    seconds = Counter(dict(times.group_by(whole).len().iter_rows()))
+    waves = times.group_by("wave").agg(pl.len(), first=pl.min("second"), last=pl.max("second"))
+    return BatchCount(
+        left={
+            server: LeftRows(of[State.PENDING.value], of[State.FAILED_RETRYABLE.value])
+            for server, of in left.items()
+        },
+        waves={wave: WaveImages(*rest) for wave, *rest in waves.sort("wave").iter_rows()},
+        timeline=_timeline(seconds, WIDTHS_S[0]),
+    )
+
+
 class Tally:
     """Adds up batch after batch."""
 
     def __init__(self) -> None:
         self._servers = [pl.DataFrame(schema=PER_SERVER)]
         self._held = 0
-        self._left: Counter[tuple[str, str]] = Counter()
+        self._left: dict[str, LeftRows] = {}
         self._waves: dict[int, WaveImages] = {}
         self._seconds: Counter[int] = Counter()
         self._width_s = WIDTHS_S[0]
 
     def add(self, rows: pl.DataFrame) -> None:
-        """Ledger rows; with a column `group`, the left ones are counted by it too."""
+        """Ledger rows, of any number of batches."""
         counted = rows.group_by("server", "state", "error_class").agg(
             pl.len().cast(pl.Int64).alias("rows")
         )
@@ -80,45 +115,37 @@ class Tally:
         self._held += len(counted)
         if self._held > COMPACT_ROWS:
             self._servers, self._held = [self._compact()], 0
-        if "group" in rows.columns:
-            left = rows.filter(pl.col("state").is_in(LEFT_STATES))
-            for group, state, count in left.group_by("group", "state").len().iter_rows():
-                self._left[group, state] += count
 
-    def add_images(self, images: pl.DataFrame) -> None:
-        """Stored images: columns wave and fetched_at."""
-        times = images.select("wave", second=pl.col("fetched_at").dt.epoch("us") / 1e6).drop_nulls()
-        for wave, count, first, last in (
-            times.group_by("wave")
-            .agg(pl.len(), pl.min("second").alias("first"), pl.max("second").alias("last"))
-            .iter_rows()
-        ):
-            known = self._waves.get(wave, WaveImages(0, first, last))
-            self._waves[wave] = WaveImages(
-                known.images + count, min(known.first, first), max(known.last, last)
-            )
-        start = pl.col("second").floor().cast(pl.Int64) // self._width_s * self._width_s
-        for second, count in times.group_by(start).len().iter_rows():
-            self._seconds[second] += count
+    def add_batch(self, batch: BatchCount) -> None:
+        """What else is known of a batch.
+
+        Its timeline may be coarser than ours: then ours will be as coarse, too, for it is longer.
+        """
+        for server, rows in batch.left.items():
+            self._left[server] = self._left.get(server, LeftRows()).plus(rows)
+        for wave, images in batch.waves.items():
+            known = self._waves.get(wave, WaveImages(0, images.first, images.last))
+            self._waves[wave] = known.plus(images)
+        for second, count in batch.timeline.images.items():
+            self._seconds[second // self._width_s * self._width_s] += count
         while len(self._seconds) > COMPACT_ROWS:
             self._width_s = WIDTHS_S[WIDTHS_S.index(self._width_s) + 1]
             self._seconds = _coarser(self._seconds, self._width_s)
 
-    def counts(self) -> Counts:
+    def counts(self, group_of: Callable[[str], str]) -> Counts:
         """Everything so far."""
         servers = self._compact()
-        groups = sorted({group for group, _ in self._left})
+        left: dict[str, LeftRows] = {}
+        for server, rows in self._left.items():
+            group = group_of(server)
+            left[group] = left.get(group, LeftRows()).plus(rows)
         return Counts(
             rows=int(servers["rows"].sum()),
             servers=servers,
-            left={group: self._left_of(group) for group in groups},
+            left=dict(sorted(left.items())),
             waves=dict(sorted(self._waves.items())),
             timeline=_timeline(self._seconds, self._width_s),
         )
-
-    def _left_of(self, group: str) -> LeftRows:
-        pending, retryable = (self._left[group, state] for state in LEFT_STATES)
-        return LeftRows(pending, retryable)
 
     def _compact(self) -> pl.DataFrame:
         keys = ["server", "state", "error_class"]

@@ -1,7 +1,8 @@
 """The ledger: for every input row exactly one state, recomputed from the files alone.
 
 It is written batch by batch, so that memory does not grow with the rows, and it is held against
-what partition wrote down. Rules of a row's state:
+what partition wrote down. A batch whose files did not change since the last count is not opened
+again (`recollection`); of all others every byte is read (`storage.damage`). Rules of a row's state:
 
 1. an image, a failure or a removal that the images folder records is the row's state;
 2. a row of which nothing is recorded is pending;
@@ -11,14 +12,17 @@ what partition wrote down. Rules of a row's state:
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from distributed_downloader.accounts.counts import Counts, Tally
+from distributed_downloader.accounts.counts import BatchCount, Counts, Tally, count_batch
+from distributed_downloader.accounts.recollection import Look, Notes, Recollection
 from distributed_downloader.accounts.repeats import Repeats, hash_of
+from distributed_downloader.checksums import UNSEALED, is_whole, seal
 from distributed_downloader.courtesy.ignored import is_ignored, read_ignored
 from distributed_downloader.durable import read_json, whole_file
 from distributed_downloader.errors import LedgerError
@@ -27,12 +31,16 @@ from distributed_downloader.records import State
 from distributed_downloader.settings import Settings
 from distributed_downloader.storage.batch_files import read_states
 from distributed_downloader.storage.evidence import images_of, problems_of
+from distributed_downloader.storage.mending import Mender, Writing
 from distributed_downloader.tables import LEDGER
 from distributed_downloader.urls.normalise import server_of
+from distributed_downloader.waves.left import rules_of_today
+from distributed_downloader.waves.writers import writing_alone
 
 GroupOf = Callable[[str], str]
 
 SLICE_ROWS = 500_000
+WITHOUT_FILES = (State.PENDING.value, State.IGNORED.value)  # states that no file needs to prove
 KEPT_WHEN_IGNORED = (State.OK.value, State.REMOVED.value)
 NAMED = 5  # so many problems are named in the sentence, the rest is counted
 
@@ -51,29 +59,49 @@ class Recount:
     paths: OutputPaths
     retries_waves: int
     ignored: frozenset[str]
-    group_of: GroupOf
+    mender: Mender
+    is_full: bool
+    known: Recollection | None
     tally: Tally = field(default_factory=Tally)
+    notes: Notes = field(default_factory=Notes)
     problems: list[str] = field(default_factory=list)
+    damages: list[str] = field(default_factory=list)
+
+    def is_known(self, number: int, look: Look) -> bool:
+        """Whether the batch of this number need not be opened."""
+        return not self.is_full and self.known is not None and self.known.is_same(number, look)
 
 
-def write_ledger(settings: Settings, group_of: GroupOf = own_group) -> Counts:
-    """Recount everything, and write `ledger.parquet` if the sums match.
+def write_ledger(
+    settings: Settings, group_of: GroupOf = own_group, writing: Writing | None = None
+) -> Counts:
+    """Recount what changed, all of it with `verify: full`; write `ledger.parquet` if sums match.
 
-    Raises LedgerError, naming the batches and the numbers, if they do not.
+    Damaged files are taken out of use, for which `writing` opens the folder (None: with the writer
+    lock). Raises LedgerError, naming the batches and the numbers, if the sums do not match.
     """
     paths = settings.paths
-    recount = Recount(paths, settings.retries_waves, read_ignored(paths.ignored_table), group_of)
-    partitions = _partitions(paths)
+    partitions, rules = _partitions(paths), rules_of_today(settings)
+    recount = Recount(
+        paths,
+        settings.retries_waves,
+        read_ignored(paths.ignored_table),
+        Mender(paths, writing or partial(writing_alone, paths, "verify")),
+        is_full=settings.verify == "full",
+        known=Recollection.of(paths, rules, partitions),
+    )
     with Repeats(paths.root, int(partitions["rows"].sum())) as repeats:
         rows = _rows(recount, partitions, repeats)
         with whole_file(paths.ledger) as beside:
             _sink(rows, beside)
             recount.problems += _totals(paths, partitions)
             recount.problems += _repeated(repeats, beside)
-            _complain(recount.problems)
-    counts = recount.tally.counts()
+            _complain(recount.problems, paths)
+            seal(beside)
+    recount.notes.write(paths, rules)
+    counts = recount.tally.counts(group_of)
     _log.info("the ledger accounts for %d rows: %s", counts.rows, counts.states)
-    return counts
+    return replace(counts, damages=tuple(recount.damages))
 
 
 def _sink(rows: Iterator[pl.DataFrame], file: Path) -> None:
@@ -88,18 +116,15 @@ def _sink(rows: Iterator[pl.DataFrame], file: Path) -> None:
         for frame in rows:
             yield frame.select(with_columns or LEDGER.names())
 
-    register_io_source(source, schema=LEDGER).sink_parquet(file)
+    register_io_source(source, schema=LEDGER).sink_parquet(file, metadata=UNSEALED)
 
 
 def _rows(recount: Recount, partitions: pl.DataFrame, repeats: Repeats) -> Iterator[pl.DataFrame]:
     """Every input row once, as ledger rows: batches, then duplicates, then rejected."""
-    for server_name, partition_id, rows in partitions.iter_rows():
-        batch = Batch(server_name, partition_id)
-        table = batch_rows(batch, rows, recount)
-        if table is not None:
-            repeats.add(table["uuid"])
-            recount.tally.add(table)
-            yield table.select(LEDGER.names())
+    for table in _batches(recount, partitions):
+        repeats.add(table["uuid"])
+        recount.tally.add(table)
+        yield table
     for table in _slices(recount.paths.duplicates):
         repeats.add(table["uuid"])
         yield _apart(table, State.DUPLICATE, recount)
@@ -107,19 +132,68 @@ def _rows(recount: Recount, partitions: pl.DataFrame, repeats: Repeats) -> Itera
         yield _apart(table, State.REJECTED, recount)
 
 
-def batch_rows(batch: Batch, rows: int, recount: Recount) -> pl.DataFrame | None:
-    """LEDGER and `group` of one batch; what does not match goes to `recount.problems`."""
-    file = recount.paths.batch_urls(batch)
-    if not file.is_file():
-        recount.problems.append(f"{batch.folder} has no {file.name}")
+def _batches(recount: Recount, partitions: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """The rows of all batches in their order; those of neighbours that did not change together."""
+    first: int | None = None  # of the batches since which nothing had changed
+    for number, (server_name, partition_id, rows) in enumerate(partitions.iter_rows()):
+        batch = Batch(server_name, partition_id)
+        look = Look.at(batch, recount.paths)
+        if recount.known and recount.is_known(number, look):
+            first = number if first is None else first
+            _note(recount, batch, rows, look, recount.known.count(number))
+            continue
+        if recount.known and first is not None:
+            yield from recount.known.rows(first, number - 1)
+            first = None
+        table = batch_rows(batch, rows, number, recount)
+        if table is not None:
+            yield table
+    if recount.known and first is not None:
+        yield from recount.known.rows(first, len(partitions) - 1)
+
+
+def _note(recount: Recount, batch: Batch, rows: int, look: Look, count: BatchCount) -> None:
+    recount.tally.add_batch(count)
+    recount.notes.add(batch, rows, look, count)
+
+
+def batch_rows(batch: Batch, rows: int, number: int, recount: Recount) -> pl.DataFrame | None:
+    """LEDGER of one batch, the one of this number in partitions.parquet, from its files.
+
+    What does not match goes to `recount.problems`, what is damaged is taken out of use.
+    """
+    paths = recount.paths
+    file = paths.batch_urls(batch)
+    if not file.is_file() or not is_whole(file):
+        what = "a damaged" if file.is_file() else "no"
+        recount.problems.append(f"{batch.folder} has {what} {file.name}")
         return None
+    damages = recount.mender.mend(batch)
+    look = Look.at(batch, paths)
     urls = pl.read_parquet(file, columns=["uuid", "source_id", "server"], hive_partitioning=False)
-    states = read_states(batch, recount.paths, recount.retries_waves)
-    images = images_of(batch, recount.paths)
+    states = read_states(batch, paths, recount.retries_waves)
+    images = images_of(batch, paths)
     recount.problems += _mismatches(batch, rows, urls, states)
-    recount.problems += problems_of(batch, recount.paths, images, states)
-    recount.tally.add_images(images)
-    return _ledger(batch, urls, states, recount)
+    recount.problems += problems_of(batch, paths, images, states)
+    recount.damages += damages or _forgotten(batch, number, look, states, recount)
+    table = _ledger(batch, urls, states, recount)
+    _note(recount, batch, rows, look, count_batch(table, images))
+    return table.select(LEDGER.names())
+
+
+def _forgotten(
+    batch: Batch, number: int, look: Look, states: pl.DataFrame, recount: Recount
+) -> Iterator[str]:
+    """Rows that had a state at the last count, and of which no file knows any more."""
+    if recount.known is None:
+        return
+    before = pl.concat([LEDGER.to_frame(), *recount.known.rows(number, number)])
+    had_one = before.filter(~pl.col("state").is_in(WITHOUT_FILES))
+    count = len(had_one.join(states, on="uuid", how="anti"))
+    if count:
+        gone = sorted(set(recount.known.files(number)) - set(look.files))
+        recount.mender.reopen(batch)
+        yield f"{batch.folder} has lost {', '.join(gone) or 'rows'} ({count} rows)"
 
 
 def _mismatches(batch: Batch, rows: int, urls: pl.DataFrame, states: pl.DataFrame) -> Iterator[str]:
@@ -147,17 +221,13 @@ def _ledger(
         server_name=pl.lit(batch.server_name),
         partition_id=pl.lit(batch.partition_id, pl.Int64),
     )
-    return with_groups(table, recount.group_of).cast({"error_code": pl.Int32})
+    return with_asked(table).cast({"error_code": pl.Int32})
 
 
-def with_groups(table: pl.DataFrame, group_of: GroupOf) -> pl.DataFrame:
-    """Add `group`: of the server that a row will be asked of, a redirect's target if it has one."""
-    asked = pl.coalesce(pl.col("target").map_elements(server_of, return_dtype=pl.String), "server")
-    table = table.with_columns(asked.alias("group"))
-    groups = {server: group_of(server) for server in table["group"].unique().to_list()}
-    return table.with_columns(
-        pl.col("group").replace_strict(groups, default=None, return_dtype=pl.String)
-    )
+def with_asked(table: pl.DataFrame) -> pl.DataFrame:
+    """Add `asked`: the server that a row will be asked of, a redirect's target if it has one."""
+    target = pl.col("target").map_elements(server_of, return_dtype=pl.String)
+    return table.with_columns(pl.coalesce(target, "server").alias("asked"))
 
 
 def _partitions(paths: OutputPaths) -> pl.DataFrame:
@@ -239,10 +309,14 @@ def _repeated(repeats: Repeats, ledger: Path) -> Iterator[str]:
         yield f"the uuid {uuid} occurs {count} times: in {', '.join(places)}"
 
 
-def _complain(problems: list[str]) -> None:
+def _complain(problems: list[str], paths: OutputPaths) -> None:
     if not problems:
         return
     for problem in problems:
         _log.error("%s", problem)
     more = f"; and {len(problems) - NAMED} more, see the log" if len(problems) > NAMED else ""
-    raise LedgerError(f"The files do not add up: {'; '.join(problems[:NAMED])}{more}.")
+    raise LedgerError(
+        f"The files do not add up: {'; '.join(problems[:NAMED])}{more}. "
+        f"If files of the list are lost: remove {paths.partitions} and run the same command again, "
+        "which cuts the list anew, as it was; images stay."
+    )

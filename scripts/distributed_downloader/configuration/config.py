@@ -107,6 +107,7 @@ def settings_of(config: Mapping[str, Any]) -> Settings:
         filters=_filters(config["filters"]),
         columns=config["columns"],
         suppress_unchanged_error=config["suppress_unchanged_error"],
+        verify=config["verify"],
         profile_samples=config["profile"]["samples"],
         retries_per_row=config["retries"]["per_row"],
         retries_waves=config["retries"]["waves"],

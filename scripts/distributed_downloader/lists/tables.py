@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from distributed_downloader import tables
+from distributed_downloader.checksums import write_sealed
 from distributed_downloader.lists.batching import Placement, with_new_uuids
 from distributed_downloader.lists.runs import Run, read_slab, slabs_of, write_run
 from distributed_downloader.lists.staging import LEADING, Staged
@@ -45,7 +46,7 @@ def write_rows(staged: Staged, placement: Placement, folder: Path, scratch: Path
     batches = _write_batches(staged, placement, runs, folder)
     for table in ("rejected", "duplicates"):
         pieces = pl.scan_parquet(sorted(scratch.glob(f"{table}-*")), glob=False)
-        pieces.sink_parquet(folder / f"{table}.parquet")
+        write_sealed(folder / f"{table}.parquet", pieces)
     return Written(
         batches=len(batches),
         fetchable=_rows_in(batches),
@@ -78,7 +79,8 @@ def _renamed(rows: pl.DataFrame, new_uuids: pl.DataFrame) -> pl.DataFrame:
 
 def write_partitions(placement: Placement, path: Path) -> None:
     """One row a batch."""
-    placement.batches.select(tables.PARTITIONS.names()).cast(tables.PARTITIONS).write_parquet(path)
+    batches = placement.batches.select(tables.PARTITIONS.names())
+    write_sealed(path, batches.cast(tables.PARTITIONS))
 
 
 def _rejected(rows: pl.DataFrame, staged: Staged) -> pl.DataFrame:
@@ -103,7 +105,7 @@ def _write_batches(
     def write(batch: int, rows: pl.DataFrame) -> Path:
         file = folder / Batch(*names[batch]).folder / "urls.parquet"
         file.parent.mkdir(parents=True)
-        rows.select(columns).write_parquet(file, compression_level=1, statistics=False)
+        write_sealed(file, rows.select(columns), compression_level=1, statistics=False)
         return file
 
     slabs = len(runs[0].starts) - 1 if names else 0

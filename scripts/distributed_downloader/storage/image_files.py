@@ -91,6 +91,24 @@ def new_image_file(path: Path, batch: Batch, uuids: Sequence[str]) -> Iterator[I
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
+def uuids_of(path: Path) -> list[str]:
+    """The rows whose images lie in a file, as the file itself says. Raises as `ImageFile`."""
+    try:
+        with h5py.File(path, "r") as file:
+            return [name.decode(errors="replace") for name in file["uuid"][:].tolist()]
+    except FileNotFoundError:
+        raise
+    except (OSError, KeyError, RuntimeError) as error:
+        raise _no_image_file(path, error) from error
+
+
+def _no_image_file(path: Path, error: Exception) -> FolderError:
+    return FolderError(
+        f"{path} is no image file of this project ({error}). "
+        "Restore it from a copy, or remove it and what its tables say about it."
+    )
+
+
 class ImageFile:
     """An image file open for reading: safe to share between threads, and by forked processes."""
 
@@ -106,10 +124,7 @@ class ImageFile:
         except FileNotFoundError:
             raise
         except (OSError, KeyError, RuntimeError) as error:
-            raise FolderError(
-                f"{path} is no image file of this project ({error}). "
-                "Restore it from a copy, or remove it and what its tables say about it."
-            ) from error
+            raise _no_image_file(path, error) from error
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def _read_layout(self, file: h5py.File) -> None:
@@ -123,6 +138,14 @@ class ImageFile:
 
     def __len__(self) -> int:
         return len(self._offsets["data"]) - 1
+
+    def whole_items(self, name: str) -> npt.NDArray[np.bool_]:
+        """Whether the bytes of each item of `data` or `original` lie where they can."""
+        if name not in self._offsets:
+            return np.ones(len(self), dtype=np.bool_)
+        offsets = self._offsets[name]
+        end = np.uint64(max(0, os.fstat(self._descriptor).st_size - self._starts[name]))
+        return np.asarray((offsets[:-1] <= offsets[1:]) & (offsets[1:] <= end))
 
     @property
     def has_originals(self) -> bool:

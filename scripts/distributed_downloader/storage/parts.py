@@ -22,6 +22,7 @@ from typing import Any
 
 import polars as pl
 
+from distributed_downloader.checksums import write_sealed
 from distributed_downloader.durable import crash_point, fsync_path, whole_folder
 from distributed_downloader.paths import Batch
 from distributed_downloader.records import Encoded, ErrorClass, Failed, Fetched, Row
@@ -199,7 +200,7 @@ class PartWriter:
                 self._write_images(beside / IMAGES_NAME)
             crash_point("part:after_images")
             table = pl.DataFrame(self._rows, schema=PART_ROWS)
-            table.write_parquet(beside / ROWS_NAME)
+            write_sealed(beside / ROWS_NAME, table)
             for file in beside.iterdir():
                 fsync_path(file)
             allowed()

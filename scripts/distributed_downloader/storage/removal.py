@@ -47,6 +47,8 @@ def remove_images(
     leaving = images.join(marks, on="uuid", how="inner", maintain_order="left").collect()
     if leaving.is_empty():
         return 0
+    # first: a batch that is not complete may have no row left, the other way round one is forgotten
+    (folder / COMPLETED_NAME).unlink(missing_ok=True)
     before = look.removed().collect().join(leaving, on="uuid", how="anti")
     table = pl.concat([before, leaving.select(before.columns)])
     write_table(folder / REMOVED_NAME, table.lazy(), {}, allowed)
@@ -55,7 +57,6 @@ def remove_images(
         left = _table(folder).join(leaving.lazy(), on="uuid", how="anti", maintain_order="left")
         write_table(folder / SUCCESSES_NAME, left, _metadata(folder), allowed)
     crash_point("remove:after_successes")
-    (folder / COMPLETED_NAME).unlink(missing_ok=True)
     return len(leaving)
 
 

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from distributed_downloader.checksums import is_whole, write_sealed
 from distributed_downloader.durable import (
     crash_point,
     read_json,
@@ -59,6 +60,7 @@ __all__ = [
     "consolidate",
     "move_images",
     "read_states",
+    "replace_table",
     "write_table",
 ]
 
@@ -126,8 +128,19 @@ def write_table(
 ) -> None:
     """Replace a batch's table, unless this run must not write any more."""
     with whole_file(path) as beside:
-        table.sink_parquet(beside, metadata=metadata)
+        write_sealed(beside, table, metadata)
         allowed()
+
+
+def replace_table(path: Path, table: pl.LazyFrame, allowed: Allowed) -> None:
+    """Replace one of a batch's tables, damaged or gone, by this one, which took in no part.
+
+    The numbers of shards go on from what the other table remembers.
+    """
+    others = [path.with_name(name) for name in (SUCCESSES_NAME, ERRORS_NAME) if name != path.name]
+    noted = [_noted_next_shard(other) for other in others if other.exists() and is_whole(other)]
+    number = max([_next_shard_there(path.parent), *noted])
+    write_table(path, table, {"absorbed": "[]", "next_shard": str(number)}, allowed)
 
 
 def _relocated(images: pl.LazyFrame, moved: pl.DataFrame) -> pl.LazyFrame:
@@ -160,13 +173,17 @@ def move_images(
 
 def _next_shard(folder: Path) -> int:
     """A number that is over those of all shards there are, and of those there were."""
+    return max(_noted_next_shard(folder / SUCCESSES_NAME), _next_shard_there(folder))
+
+
+def _next_shard_there(folder: Path) -> int:
     there = [int(match[1]) for path in folder.iterdir() if (match := _SHARD.fullmatch(path.name))]
-    return max([_noted_next_shard(folder), *(number + 1 for number in there)])
+    return max(there, default=-1) + 1
 
 
-def _noted_next_shard(folder: Path) -> int:
+def _noted_next_shard(table: Path) -> int:
     try:
-        return int(pl.read_parquet_metadata(folder / SUCCESSES_NAME).get("next_shard", "0"))
+        return int(pl.read_parquet_metadata(table).get("next_shard", "0"))
     except FileNotFoundError:
         return 0
 

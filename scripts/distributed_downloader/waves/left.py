@@ -32,6 +32,10 @@ class LeftRows:
         """Both."""
         return self.pending + self.retryable
 
+    def plus(self, other: "LeftRows") -> "LeftRows":
+        """Those of both, whatever servers are to be asked."""
+        return LeftRows(self.pending + other.pending, self.retryable + other.retryable)
+
 
 @dataclass(frozen=True, slots=True)
 class Block:

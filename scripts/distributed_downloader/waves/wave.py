@@ -221,8 +221,7 @@ def _summed(counts: Iterable[Mapping[str, LeftRows]]) -> dict[str, LeftRows]:
     sums: dict[str, LeftRows] = {}
     for count in counts:
         for group, left in count.items():
-            known = sums.get(group, LeftRows())
-            sums[group] = LeftRows(known.pending + left.pending, known.retryable + left.retryable)
+            sums[group] = sums.get(group, LeftRows()).plus(left)
     return sums
 
 

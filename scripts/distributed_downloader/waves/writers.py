@@ -1,7 +1,7 @@
 """The writer lock as the ranks of one job hold it: rank 0 beats for all, every rank checks."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from distributed_downloader.errors import LockError
@@ -34,6 +34,21 @@ def writing_together(paths: OutputPaths, world: World, role: str) -> Iterator[Lo
     else:
         asyncio.run(world.barrier())
         yield Lock(paths.writer_lock, world.share(None), Clock(), LockFiles())
+
+
+@contextmanager
+def writing_alone(paths: OutputPaths, role: str) -> Iterator[Callable[[], None]]:
+    """Hold the writer lock in a process without ranks; yields what to call before each commit.
+
+    Raises LockError as `writing_together`.
+    """
+    lock = Lock.acquire(paths.writer_lock, role=role, wait_s=WAIT_S)
+    try:
+        check_run(paths, lock)
+        with lock.heartbeat():
+            yield lock.check
+    finally:
+        lock.release()
 
 
 def check_run(paths: OutputPaths, lock: Lock) -> None:

@@ -115,6 +115,12 @@ def test_removed_list_of_a_batch_is_named(folder):
     refused(folder, r"partition_id=1 has no urls.parquet")
 
 
+def test_damaged_list_of_a_batch_is_named(folder):
+    file = folder.paths.batch_urls(A1)
+    file.write_bytes(file.read_bytes()[:-1])
+    refused(folder, r"partition_id=1 has a damaged urls.parquet.*remove .*partitions.parquet and")
+
+
 def test_short_list_of_a_batch_is_named(folder):
     table = pl.read_parquet(folder.paths.batch_urls(B), hive_partitioning=False)
     write_parquet(folder.paths.batch_urls(B), table.head(2))
@@ -142,22 +148,6 @@ def test_uuid_that_is_a_duplicate_too_is_named(folder):
     table = pl.read_parquet(folder.paths.duplicates)
     write_parquet(folder.paths.duplicates, table.with_columns(uuid=pl.lit("uuid-1")).head(3))
     refused(folder, r"the uuid uuid-1 occurs 4 times: in .*a\.example.*duplicates\.parquet")
-
-
-def images_file(folder, batch):
-    return next(folder.paths.batch_images(batch).glob("**/*.h5"))
-
-
-def test_missing_image_file_is_named(folder):
-    images_file(folder, A).unlink()
-    refused(folder, r"server_name=a\.example/partition_id=0/.* is missing, 2 rows point to it")
-
-
-@pytest.mark.parametrize("kept", [0.3, 0.999])
-def test_truncated_image_file_is_named(folder, kept):
-    file = images_file(folder, A)
-    file.write_bytes(file.read_bytes()[: int(file.stat().st_size * kept)])
-    refused(folder, r"server_name=a\.example/partition_id=0/.* is cut short")
 
 
 def test_many_problems_are_counted(tmp_path):

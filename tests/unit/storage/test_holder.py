@@ -67,6 +67,7 @@ def test_own_holder_says_what_others_need():
         (replace(HERE, pid_space="p2"), HERE, None, False),  # another container
         (replace(HERE, boot_id=""), replace(HERE, boot_id=""), None, False),  # cannot be told
     ],
+    ids=range(8),  # else they would hold when this process started, and differ between workers
 )
 def test_process_that_is_gone_from_the_same_boot_is_dead_at_once(holder, me, started, dead):
     assert probe(started).is_dead(holder, me, 0.0) is dead
