@@ -46,6 +46,7 @@ class Round:
 
     lane: int
     folder: int
+    began: float  # monotonic seconds
     kill: Kill = Kill.NONE
     stage: str = "-"
     at_s: float = 0.0  # of the kill, after the start
@@ -72,7 +73,7 @@ class Lane:
     def _new_folder(self) -> None:
         self._folder += 1
         self._files = Files()
-        self._kills: list[float] = []  # monotonic seconds, of those that may cost something
+        self._kills: list[tuple[float, float]] = []  # monotonic seconds: a kill, all were gone
         self._begin = self._seen = len(self._fleet.accesses())  # lines of the servers' log
         folder = self._root / str(self._folder)
         folder.mkdir(parents=True)
@@ -85,19 +86,22 @@ class Lane:
 
     def play(self) -> Round:
         """One round: a run, a kill, its end, and what must hold then."""
-        done, run = Round(self._number, self._folder), self._start()
-        began = time.monotonic()
+        done, run = Round(self._number, self._folder, time.monotonic()), self._start()
         try:
             if wait_until(draw(self._dice), run, lambda: _weigh(run, done)):
-                self._strike(run, done)
-                done.at_s = time.monotonic() - began
+                _weigh(run, done)
+                done.stage = stage_of(run)
+                done.at_s = time.monotonic() - done.began
+                done.kill = strike(run, self._dice)
             last = run
             if done.kill is Kill.WORKFLOW:  # the same command at once, while the wave works on
                 run.process.wait()
                 last = self._start(run.mark)
             said = self._end(last, done)
             self._wait_for_all(run, done)
-            done.gone_s = time.monotonic() - began - done.at_s
+            done.gone_s = time.monotonic() - done.began - done.at_s
+            if done.kill not in (Kill.ASK, Kill.NONE):  # others may cost nothing
+                self._kills.append((done.began + done.at_s, time.monotonic()))
             self._judge(done, last.process.returncode, said)
         finally:
             run.close()
@@ -109,14 +113,6 @@ class Lane:
     def _start(self, mark: str = "") -> Run:
         mark = mark or uuid.uuid4().hex
         return Run(self._workflow.start(**{MARK: mark}), mark)
-
-    def _strike(self, run: Run, done: Round) -> None:
-        _weigh(run, done)
-        done.stage = stage_of(run)
-        at = time.monotonic()
-        done.kill = strike(run, self._dice)
-        if done.kill is not Kill.ASK:
-            self._kills.append(at)
 
     def _end(self, run: Run, done: Round) -> str:
         """Wait for the command's own end; what it said."""
@@ -176,10 +172,15 @@ class Lane:
             done.faults.append(f"a kill cost what was {done.unflushed_s:.1f} s old")
 
     def _judge_again(self, done: Round, answered: float, again: float) -> None:
-        costs = [kill - answered for kill in self._kills if answered <= kill <= again]
+        """What ranks that outlive a kill for a moment had answered is the kill's doing, too."""
+        costs = [
+            max(0.0, at - answered) for at, gone in self._kills if answered <= gone and at <= again
+        ]
         if costs:
             done.again += 1
             done.unflushed_s = max(done.unflushed_s, min(costs))
+        elif answered < done.began:
+            done.faults.append("a row was asked again, though its run had ended in its own time")
 
     def _unfinished(self, now: Files) -> list[str]:
         lost = self._spared - now.urls(OK)
