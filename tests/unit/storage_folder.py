@@ -49,8 +49,8 @@ def image_bytes(number):
 
 
 def encoded(data, original=None):
-    md5 = hashlib.md5(data).hexdigest()
-    return Encoded(data, original, md5, md5, (30, 40), (3, 4), None)
+    received, stored = (hashlib.md5(body).hexdigest() for body in (original or data, data))
+    return Encoded(data, original, received, stored, (30, 40), (3, 4), None)
 
 
 def fetched(number):

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import polars as pl
 
+from distributed_downloader.errors import FolderError
 from distributed_downloader.paths import Batch, OutputPaths
 from distributed_downloader.records import CONTENT_CODE, POLICY_CLASSES, ErrorClass, State
 from distributed_downloader.storage.parts import IMAGES_NAME, ROWS_NAME, list_parts
@@ -240,6 +241,14 @@ def read_states(batch: Batch, paths: OutputPaths, retries_waves: int) -> pl.Data
     """The state of each row of a batch that anything is known of, over tables and parts; STATES.
 
     A row that is not in it is pending. A row is final when it may not be retried, or was tried in
-    `retries_waves` waves. The folder and its tables may be absent.
+    `retries_waves` waves. The folder and its tables may be absent. Raises FolderError if one of
+    them cannot be read.
     """
-    return BatchFiles.of(paths.batch_images(batch)).states(retries_waves)
+    folder = paths.batch_images(batch)
+    try:
+        return BatchFiles.of(folder).states(retries_waves)
+    except pl.exceptions.ComputeError as error:
+        raise FolderError(
+            f"A table in {folder} is damaged ({' '.join(str(error).split())}). Verify, which runs "
+            "after this, takes it out of use: then run the same command again."
+        ) from error

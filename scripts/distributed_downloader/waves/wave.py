@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -21,12 +22,13 @@ import polars as pl
 from distributed_downloader.courtesy.ignored import read_ignored
 from distributed_downloader.courtesy.ownership import Ownership
 from distributed_downloader.durable import crash_point, write_json, write_parquet
-from distributed_downloader.errors import DownloaderError, LockError
+from distributed_downloader.errors import DownloaderError, FolderError, LockError
 from distributed_downloader.mpi import World
 from distributed_downloader.paths import Batch
 from distributed_downloader.records import Row
 from distributed_downloader.settings import Settings
 from distributed_downloader.storage.lock import Lock
+from distributed_downloader.storage.mending import mend
 from distributed_downloader.storage.parts import list_parts
 from distributed_downloader.storage.shards import consolidate
 from distributed_downloader.tables import LEARNED
@@ -204,11 +206,30 @@ def settle_batches(settings: Settings, batches: Rows, allowed: Callable[[], None
     for batch, rows in batches.items():
         if not list_parts(settings.paths.batch_images(batch)):
             continue
-        states = consolidate(
-            batch, settings.paths, rows, retries_waves=settings.retries_waves, allowed=allowed
-        )
+        states = _consolidated(settings, batch, rows, allowed)
         words = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
         log.info("batch consolidated: %s, %s", batch.folder, words)
+
+
+def _consolidated(
+    settings: Settings, batch: Batch, rows: int, allowed: Callable[[], None]
+) -> Mapping[str, int]:
+    """Consolidate a batch; what is damaged in it goes out of use, and is left for the next wave."""
+    take_in = partial(
+        consolidate,
+        *(batch, settings.paths, rows),
+        retries_waves=settings.retries_waves,
+        allowed=allowed,
+    )
+    try:
+        return take_in()
+    except (FolderError, FileNotFoundError, pl.exceptions.PolarsError):
+        damages = mend(batch, settings.paths, allowed)
+        if not damages:
+            raise
+        for damage in damages:
+            log.error("damaged, and out of use: %s", damage)
+        return take_in()
 
 
 def _left(settings: Settings, batches: Rows) -> dict[str, LeftRows]:

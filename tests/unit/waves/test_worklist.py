@@ -1,10 +1,15 @@
 """What is left of a batch, for whom, and its rows one by one."""
 
+import os
+
 import pytest
 
+from distributed_downloader.errors import FolderError
 from distributed_downloader.paths import Batch
+from distributed_downloader.storage.parts import list_parts
 from distributed_downloader.storage.shards import consolidate
 from distributed_downloader.waves.left import LeftRows
+from distributed_downloader.waves.wave import settle_batches
 from distributed_downloader.waves.worklist import (
     SLICE_ROWS,
     RowsLeft,
@@ -42,6 +47,27 @@ def test_nothing_is_left_of_a_finished_batch(settings):
     left = rows_left(A, settings)
     assert left.by_group == {}
     assert list(read_rows(left, "a.org", settings.paths)) == []
+
+
+def test_damage_that_a_wave_meets_costs_what_is_damaged_only(settings):
+    partition(settings.paths, {A: URLS})
+    store(settings.paths, A, dict.fromkeys(URLS[:3]))
+    store(settings.paths, A, dict.fromkeys(URLS[3:5], NOT_FOUND))
+    store(settings.paths, A, dict.fromkeys(URLS[5:]), wave=1)
+    *_, last = list_parts(settings.paths.batch_images(A))
+    os.truncate(last / "images.h5", 50)
+    settle_batches(settings, {A: len(URLS)}, lambda: None)
+    left = rows_left(A, settings)
+    assert [row.uuid for row in read_rows(left, "a.org", settings.paths)] == URLS[5:]
+
+
+def test_a_table_that_cannot_be_read_is_one_sentence(settings):
+    partition(settings.paths, {A: URLS})
+    store(settings.paths, A, dict.fromkeys(URLS))
+    settle_batches(settings, {A: len(URLS)}, lambda: None)
+    os.truncate(settings.paths.batch_images(A) / "successes.parquet", 50)
+    with pytest.raises(FolderError, match=r"A table in .*a.org/partition_id=0 is damaged"):
+        rows_left(A, settings)
 
 
 def test_a_redirected_row_is_left_for_the_group_of_its_target(settings):
