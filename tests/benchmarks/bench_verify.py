@@ -21,7 +21,7 @@ import polars as pl
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 from distributed_downloader.accounts.verification import verify_dataset
-from distributed_downloader.checksums import write_table
+from distributed_downloader.checksums import write_sealed
 from distributed_downloader.configuration.config import resolve_config, settings_of
 from distributed_downloader.durable import write_json
 from distributed_downloader.paths import Batch
@@ -48,9 +48,9 @@ def fill(root: Path, count: int) -> None:
     with ProcessPoolExecutor(os.cpu_count()) as workers:
         list(workers.map(fill_batch, [root] * count, range(count), batches(count), chunksize=100))
     listed = sorted((b.server_name, b.partition_id, ROWS) for b in batches(count))
-    write_table(paths.partitions, pl.DataFrame(listed, PARTITIONS, orient="row"))
-    write_table(paths.duplicates, pl.DataFrame(schema=DUPLICATES))
-    write_table(paths.rejected, pl.DataFrame(schema={"uuid": pl.String, "reason": pl.String}))
+    write_sealed(paths.partitions, pl.DataFrame(listed, PARTITIONS, orient="row"))
+    write_sealed(paths.duplicates, pl.DataFrame(schema=DUPLICATES))
+    write_sealed(paths.rejected, pl.DataFrame(schema={"uuid": pl.String, "reason": pl.String}))
     write_json(paths.source, {"counts": {"rows": count * ROWS}})
 
 
@@ -60,7 +60,7 @@ def fill_batch(root: Path, number: int, batch: Batch) -> None:
     for file in (paths.batch_urls(batch), paths.batch_images(batch) / "x"):
         file.parent.mkdir(parents=True)
     table = pl.DataFrame([{name: row.get(name) for name in URLS} for row in rows], URLS)
-    write_table(paths.batch_urls(batch), table)
+    write_sealed(paths.batch_urls(batch), table)
     data = [os.urandom(IMAGE_BYTES) for _ in rows[:-1]]
     for row, body in zip(rows, data, strict=False):
         row["hashsum_resized"] = row["hashsum_original"] = hashlib.md5(body).hexdigest()
@@ -70,8 +70,8 @@ def fill_batch(root: Path, number: int, batch: Batch) -> None:
         file.append_all("data", data)
     images = [{name: row.get(name) for name in SUCCESSES} for row in rows[:-1]]
     errors = [{name: row.get(name) for name in ERRORS} for row in rows[-1:]]
-    write_table(folder / "successes.parquet", pl.DataFrame(images, SUCCESSES), NOTED)
-    write_table(folder / "errors.parquet", pl.DataFrame(errors, ERRORS), NOTED)
+    write_sealed(folder / "successes.parquet", pl.DataFrame(images, SUCCESSES), NOTED)
+    write_sealed(folder / "errors.parquet", pl.DataFrame(errors, ERRORS), NOTED)
 
 
 def rows_of(number: int, batch: Batch) -> Iterator[dict[str, Any]]:
