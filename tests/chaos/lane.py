@@ -23,7 +23,7 @@ from tests.workflow.drill import MARK, Run
 
 FLUSH_S = 0.5
 UNFLUSHED_S = FLUSH_S + 2.5  # what a kill may cost: the look at a buffer's age, a busy disk
-DEADLINE_S = 90.0  # until all processes of a run are gone
+DEADLINE_S = 150.0  # until all processes of a run are gone
 RATE, SLACK = 20.0, 4.0  # requests/s, and what a busy machine may bring too early
 MOST_MB = 600.0
 
