@@ -3,9 +3,10 @@
 Needed by `politeness.group_by: address`, where servers at one address share one budget, and by runs
 that name no contact, which may ask private servers only. Others look nothing up here.
 
-What was found stays: a group must not change its name while its budget counts. A name that did not
-resolve is looked up again before the next wave. One that only turns up in a wave, as a redirect's
-target, is nobody's until then (`is_settled`).
+What was found holds for a wave: a rank connects to that address and no other. Before the next one
+each name is looked up again. It stays where it was while DNS still says so, or nothing: answers
+come in any order, and a group should not change its name without need. One that only turns up in a
+wave, as a redirect's target, is nobody's until then (`is_settled`).
 """
 
 from collections.abc import Iterable
@@ -67,11 +68,12 @@ def _written(settings: Settings) -> dict[str, str | None]:
 
 
 def _write_down(settings: Settings, addresses: dict[str, list[str]]) -> None:
-    """New hosts, and old ones that had no address. Before a wave, by the one process there is."""
+    """Where hosts are now. Before a wave, by the one process there is."""
     written = _written(settings)
     found = resolve_addresses(addresses, lambda host: addresses[host])
-    for host in addresses:
-        if written.get(host) is None and not is_ip_literal(host):
+    for host, now_at in addresses.items():
+        has_moved = now_at and written.get(host) not in now_at
+        if not is_ip_literal(host) and (has_moved or host not in written):
             written[host] = found.get(host)
     write_json(settings.politeness.address_book, dict(sorted(written.items())))
     read_book.cache_clear()

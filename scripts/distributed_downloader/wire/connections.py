@@ -16,6 +16,7 @@ from aiohttp.client_proto import ResponseHandler
 
 from distributed_downloader.configuration.identity import names_a_contact
 from distributed_downloader.courtesy.budgets import rules_of
+from distributed_downloader.courtesy.groups import read_book
 from distributed_downloader.settings import Settings
 from distributed_downloader.wire.resolving import NameSettings, Resolver, error_of
 
@@ -57,9 +58,12 @@ class WireSettings:
     @classmethod
     def of(cls, settings: Settings) -> "WireSettings":
         """What the run's settings say about connections."""
+        politeness = settings.politeness
+        goes_by_address = politeness.group_by == "address"
         names = NameSettings(
             hosts=settings.hosts,
-            allow_private=settings.politeness.allow_private_addresses,
+            pinned=read_book(politeness.address_book) if goes_by_address else {},
+            allow_private=politeness.allow_private_addresses,
             allow_public=names_a_contact(settings),
             wait_s=settings.timeouts.connect_s,
         )

@@ -1,5 +1,6 @@
 """Addresses of servers: found once, the same for all, and told where nobody may be asked."""
 
+import asyncio
 import socket
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from distributed_downloader.waves.whereabouts import (
     needs_whereabouts,
     settle_whereabouts,
 )
+from distributed_downloader.wire.connections import WireSettings
+from distributed_downloader.wire.resolving import Resolver
 from tests.unit.conftest import make_settings
 
 NAMED = {"header": "User-Agent: us (mailto:me@example.org)"}
@@ -70,15 +73,44 @@ def test_servers_at_one_address_are_one_group_for_whoever_reads_the_book(
     }
 
 
-def test_an_address_stays_and_a_name_without_one_is_looked_up_again(
-    tmp_path: Path, dns: Dns
+@pytest.mark.parametrize(
+    ("now_at", "address"),
+    [
+        (["10.0.0.1", "10.0.0.2"], "10.0.0.2"),  # among others, and no longer the lowest
+        (None, "10.0.0.2"),  # DNS is silent for now
+        (["10.9.9.9"], "10.9.9.9"),  # it moved
+    ],
+)
+def test_an_address_stays_while_dns_still_says_so(
+    tmp_path: Path, dns: Dns, now_at: list[str] | None, address: str
 ) -> None:
     settings = by_address(tmp_path)
     settle(settings, "a.test", "gone.test")
-    dns.names = {"a.test": ["10.9.9.9"], "gone.test": ["10.0.0.5"]}
+    dns.names = {"gone.test": ["10.0.0.5"], **({"a.test": now_at} if now_at else {})}
     settle(settings, "a.test", "gone.test")
-    assert group_of("a.test", settings.politeness) == "10.0.0.2"
+    assert group_of("a.test", settings.politeness) == address
     assert group_of("gone.test", settings.politeness) == "10.0.0.5"
+
+
+def test_a_wave_connects_to_the_addresses_of_its_plan_and_to_no_other(
+    tmp_path: Path, dns: Dns
+) -> None:
+    settings = by_address(tmp_path)
+    settle(settings, "a.test", "c.test", "gone.test")
+    dns.names, dns.asked = {"a.test": ["10.9.9.9"], "gone.test": ["10.9.9.9"]}, []
+
+    async def main() -> None:
+        resolver = Resolver(WireSettings.of(settings).names)
+        assert await resolver.addresses("A.test") == ["10.0.0.2"]
+        assert await resolver.addresses("c.test") == ["10.0.0.2"]
+        with pytest.raises(socket.gaierror, match="no address when the wave was planned"):
+            await resolver.addresses("gone.test")
+        await resolver.close()
+
+    asyncio.run(main())
+    assert dns.asked == []
+    by_name = make_settings(tmp_path / "other", downloader_parameters=NAMED)
+    assert WireSettings.of(by_name).names.pinned == {}
 
 
 def test_a_host_that_nobody_looked_up_is_not_settled(tmp_path: Path, dns: Dns) -> None:
