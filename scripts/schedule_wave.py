@@ -9,12 +9,12 @@ from distributed_downloader.logs import reporting_errors, start_logging, tell
 from distributed_downloader.waves.planning import (
     plan_next_wave,
     plan_summary,
-    read_profiles,
     tell_costs,
     tell_plan,
     wait_for_turn,
     write_plan,
 )
+from distributed_downloader.waves.profile_table import read_profiles
 from distributed_downloader.wording import duration
 
 

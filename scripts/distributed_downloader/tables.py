@@ -111,7 +111,9 @@ PROFILES = _schema(
         "total_rows": pl.Int64,
         "success_count": pl.Int64,
         "error_count": pl.Int64,
-        "rate_limit": pl.Float64,  # requests per second
+        "rate_limit": pl.Float64,  # requests per second: the smaller of the next two, or edited
+        "configured_limit": pl.Float64,  # what the config said when it was measured
+        "measured_limit": pl.Float64,  # what the server asks for or can carry; null: no such limit
         "latency_s": pl.Float64,  # median until the headers, of the samples that brought an image
         "mean_bytes": pl.Float64,
         "crawl_delay_s": pl.Float64,

@@ -1,5 +1,6 @@
 """What stages and waves wrote down about servers and time, read for the summary."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,17 +10,22 @@ from polars import selectors
 
 from distributed_downloader.accounts.counts import WaveImages
 from distributed_downloader.durable import read_json
+from distributed_downloader.errors import ConfigError
 from distributed_downloader.paths import OutputPaths
-from distributed_downloader.tables import LEARNED, PROFILES
+from distributed_downloader.tables import LEARNED
 from distributed_downloader.waves.memories import PROFILE_FOLDER, read_audits
+from distributed_downloader.waves.profile_table import Profile, read_profiles
+
+_log = logging.getLogger(__name__)
 
 
-def read_profiles(paths: OutputPaths) -> dict[str, dict[str, Any]]:
-    """What profile measured, by server; none without a table."""
-    if not paths.profiles_table.is_file():
+def known_profiles(paths: OutputPaths) -> Mapping[str, Profile]:
+    """What profile measured, by server; none without a table, or with one that makes no sense."""
+    try:
+        return read_profiles(paths) if paths.profiles_table.is_file() else {}
+    except ConfigError as error:  # the plan has said so; accounts are written all the same
+        _log.warning("%s", error)
         return {}
-    table = pl.read_csv(paths.profiles_table, schema_overrides=dict(PROFILES))
-    return {row["server_name"]: row for row in table.iter_rows(named=True)}
 
 
 def read_learned(paths: OutputPaths) -> pl.DataFrame:

@@ -22,8 +22,8 @@ import polars as pl
 from distributed_downloader.accounts.counts import Counts
 from distributed_downloader.accounts.history import (
     by_group,
+    known_profiles,
     read_learned,
-    read_profiles,
     read_waves,
 )
 from distributed_downloader.durable import read_json, write_json
@@ -73,7 +73,7 @@ def summarise(
         "errors": _errors(counts.servers),
         "given_up": _given_up(counts.servers),
         "policy": _policy(counts.servers),
-        "servers": _servers(counts.servers, read_profiles(paths), group_of),
+        "servers": _servers(counts.servers, known_profiles(paths), group_of),
         "groups": by_group(read_learned(paths)),
         "waves": waves,
         "timeline": {

@@ -6,7 +6,7 @@
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import astuple
 from typing import Any, TextIO
 
@@ -19,9 +19,10 @@ from distributed_downloader.courtesy.ignored import read_ignored
 from distributed_downloader.durable import read_json, write_json, write_parquet
 from distributed_downloader.paths import Batch, OutputPaths
 from distributed_downloader.settings import Settings
-from distributed_downloader.tables import PROFILES, SCHEDULE
+from distributed_downloader.tables import SCHEDULE
 from distributed_downloader.waves.left import LeftRows
 from distributed_downloader.waves.memories import load_memories
+from distributed_downloader.waves.profile_table import Profile, group_limit, read_profiles
 from distributed_downloader.waves.schedule import GroupWork, Machine, Plan, plan_wave
 from distributed_downloader.waves.whereabouts import needs_whereabouts, settle_whereabouts
 from distributed_downloader.waves.worklist import count_left
@@ -77,26 +78,18 @@ def plan_next_wave(settings: Settings) -> Plan:
     return plan_wave(groups, machine)
 
 
-def read_profiles(paths: OutputPaths) -> Mapping[str, Mapping[str, Any]]:
-    """Server name -> what was measured of it; a table that a person edited is read as it is."""
-    table = pl.read_csv(paths.profiles_table, schema_overrides=dict(PROFILES))
-    missing = [pl.lit(None, kind).alias(name) for name, kind in PROFILES.items()]
-    table = table.with_columns(one for one in missing if one.meta.output_name() not in table)
-    return {row["server_name"]: row for row in table.iter_rows(named=True)}
-
-
 def group_work(
     group: str,
     batches: Mapping[Batch, LeftRows],
     settings: Settings,
-    profiles: Mapping[str, Mapping[str, Any]],
+    profiles: Mapping[str, Profile],
     memory: Memory | None,
 ) -> GroupWork:
     """A group's rows with the rate it may take and the rate it is expected to take."""
     servers = sorted(frozenset().union(*(left.servers for left in batches.values())))
     known = [profiles[server] for server in servers if server in profiles]
     is_alive = memory is not None and memory.accepted > 0
-    limit = group_limit(budget_of(group, servers, settings).rate, known, is_alive=is_alive)
+    limit = group_limit(budget_of(group, servers, settings), known, is_alive=is_alive)
     learned = memory.rate if memory is not None and memory.rate else limit
     blocked_s = max(0.0, memory.blocked_until - time.time()) if memory is not None else 0.0
     sizes = [row["mean_bytes"] for row in known if row["mean_bytes"]]
@@ -110,22 +103,6 @@ def group_work(
         batches={batch: left.rows for batch, left in batches.items()},
         servers={batch: sorted(left.servers) for batch, left in batches.items()},
     )
-
-
-def group_limit(
-    budget_rate: float, profiles: Iterable[Mapping[str, Any]], *, is_alive: bool = False
-) -> float:
-    """Requests per second of a whole group.
-
-    Its budget; at most what its liveliest server can carry (a dead one slows only its own rows);
-    never faster than the longest crawl delay among its servers allows. Servers whose samples all
-    failed start gently, until the group has answered a wave (`is_alive`).
-    """
-    known = list(profiles)
-    rates = [row["rate_limit"] for row in known if row["success_count"] or not is_alive]
-    delays = [1 / row["crawl_delay_s"] for row in known if row["crawl_delay_s"]]
-    carried = max(rates, default=budget_rate)
-    return float(min([budget_rate, carried, *delays]))
 
 
 def write_plan(settings: Settings, wave: int, plan: Plan) -> None:
@@ -187,7 +164,7 @@ def wait_for_turn(settings: Settings, waves_before: int, *, sleep: Sleep = time.
         sleep(wait_s)
 
 
-def tell_costs(profiles: Mapping[str, Mapping[str, Any]], stream: TextIO) -> None:
+def tell_costs(profiles: Mapping[str, Profile], stream: TextIO) -> None:
     """What rules are expected to cost, per server, and which key changes it."""
     costs = policy_costs(profiles)
     if costs:

@@ -1,13 +1,14 @@
 """What each server is like, from a few samples that are asked as politely as everything else.
 
 A sample that brings an image is stored like any other: it is not fetched a second time. One that
-fails for now leaves its row as it was. The rate of a server is the smallest of
+fails for now leaves its row as it was. `rate_limit` is the smallest of
 
 1. its budget (`default_rate_limit` or `politeness.servers`, times `rate_multiplier`),
 2. 1 / Crawl-delay of its robots.txt,
 3. what its connections carry at the latency that was seen: connections / latency;
 
-and GENTLE_RATE at most, to start with, if none of its samples was answered.
+and GENTLE_RATE at most, to start with, if none of its samples was answered. A plan makes it anew
+from the config of its day (`profile_table`).
 """
 
 from collections import defaultdict
@@ -73,12 +74,27 @@ class Sampled:
                 self.answers += is_answer or is_opted_out
 
 
-def rate_of(budget: Budget, sampled: Sampled, crawl_delay_s: float | None) -> float:
-    """Requests per second that the server is asked for, as the rules above say."""
-    rate = budget.with_crawl_delay(crawl_delay_s).rate
+def measured_limit(budget: Budget, sampled: Sampled, crawl_delay_s: float | None) -> float | None:
+    """Requests per second by rules 2 and 3, or GENTLE_RATE; None if nothing was found."""
+    limits = [1 / crawl_delay_s] if crawl_delay_s else []
     if sampled.latencies_s:
-        return min(rate, budget.connections / max(median(sampled.latencies_s), 0.001))
-    return min(rate, GENTLE_RATE) if sampled.errors and not sampled.answers else rate
+        limits.append(budget.connections / max(median(sampled.latencies_s), 0.001))
+    elif sampled.errors and not sampled.answers:
+        limits.append(GENTLE_RATE)
+    return min(limits, default=None)
+
+
+def limits_of(
+    budget: Budget, sampled: Sampled, crawl_delay_s: float | None
+) -> dict[str, float | None]:
+    """The table's three columns."""
+    found = measured_limit(budget, sampled, crawl_delay_s)
+    rate = budget.rate if found is None else min(budget.rate, found)
+    return {
+        "rate_limit": round(rate, 6),
+        "configured_limit": budget.rate,
+        "measured_limit": found,
+    }
 
 
 async def profile_servers(settings: Settings, lock: Lock) -> pl.DataFrame:
@@ -123,7 +139,7 @@ def _measured(
     return {
         "success_count": len(sampled.sizes),
         "error_count": sampled.errors,
-        "rate_limit": round(rate_of(budget, sampled, crawl_delay_s), 6),
+        **limits_of(budget, sampled, crawl_delay_s),
         "latency_s": median(sampled.latencies_s) if sampled.latencies_s else None,
         "mean_bytes": fmean(sampled.sizes) if sampled.sizes else None,
         "crawl_delay_s": crawl_delay_s,

@@ -9,11 +9,11 @@ import pytest
 
 from distributed_downloader.courtesy.group_pace import Memory
 from distributed_downloader.durable import read_json, write_json
+from distributed_downloader.errors import ConfigError
 from distributed_downloader.paths import Batch
 from distributed_downloader.waves import planning
 from distributed_downloader.waves.memories import memory_file, save_memories
 from distributed_downloader.waves.planning import (
-    group_limit,
     plan_next_wave,
     wait_for_turn,
     write_plan,
@@ -67,6 +67,25 @@ def test_a_redirects_target_has_its_own_budget_not_that_of_where_it_was_listed(t
     assert rows == [("a.org", "a.org", ["a.org"], 1), ("a.org", "cdn.net", ["img.cdn.net"], 1)]
 
 
+def test_an_edited_rate_in_the_config_holds_at_the_next_plan(tmp_path):
+    rows = urls("a.org", 2)
+    limits = {"rate_limit": 3.0, "configured_limit": 3.0}
+    for rate in (9.0, 1.0):
+        settings = make_settings(tmp_path, downloader_parameters={"default_rate_limit": rate})
+        partition(settings.paths, {A: rows})
+        profile(settings.paths, {"server_name": "a.org", **limits})
+        assert groups_of(plan_next_wave(settings))["a.org"].rate_limit == rate
+
+
+def test_a_badly_edited_table_ends_the_plan_with_a_sentence(settings):
+    partition(settings.paths, {A: urls("a.org", 1)})
+    profile(settings.paths, {"server_name": "a.org"})
+    table = settings.paths.profiles_table
+    table.write_text(table.read_text().replace("3.0", "fast"))
+    with pytest.raises(ConfigError, match=r"profiles.csv, line 2: rate_limit is 'fast'"):
+        plan_next_wave(settings)
+
+
 def test_ignored_servers_and_finished_rows_are_in_no_plan(settings):
     partition(settings.paths, {A: urls("a.org", 2), B: urls("b.org", 2)})
     profile(settings.paths)
@@ -94,30 +113,6 @@ def test_what_waves_learned_is_planned_with(settings):
     group = groups_of(plan_next_wave(settings))["a.org"]
     assert (group.rate_limit, group.rate, group.mean_bytes) == (3.0, 2.0, 500.0)
     assert group.blocked_s == pytest.approx(1000, abs=5)
-
-
-def server(rate_limit=3.0, success_count=1, crawl_delay_s=None):
-    return {
-        "rate_limit": rate_limit,
-        "success_count": success_count,
-        "crawl_delay_s": crawl_delay_s,
-    }
-
-
-@pytest.mark.parametrize(
-    ("servers", "is_alive", "limit"),
-    [
-        ([], False, 3.0),
-        ([server(2.0)], False, 2.0),
-        ([server(2.0), server(2.5)], False, 2.5),  # the liveliest
-        ([server(9.0)], False, 3.0),  # its budget all the same
-        ([server(1.0, success_count=0)], False, 1.0),  # gently at first
-        ([server(1.0, success_count=0)], True, 3.0),  # until it has answered
-        ([server(2.0), server(3.0, crawl_delay_s=10.0)], True, 0.1),
-    ],
-)
-def test_the_limit_of_a_group(servers, is_alive, limit):
-    assert group_limit(3.0, servers, is_alive=is_alive) == pytest.approx(limit)
 
 
 PENDING = {"pending": 4, "free_at": 0, "written": NOW}

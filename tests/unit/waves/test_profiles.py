@@ -12,7 +12,7 @@ from distributed_downloader.storage import store
 from distributed_downloader.storage.lock import Lock, request_stop
 from distributed_downloader.storage.shards import read_states
 from distributed_downloader.waves import profiles, rank, wave
-from distributed_downloader.waves.profiles import GENTLE_RATE, Sampled, profile_servers, rate_of
+from distributed_downloader.waves.profiles import GENTLE_RATE, Sampled, limits_of, profile_servers
 from tests.unit.batches import partition
 from tests.unit.conftest import make_settings
 from tests.unit.waves.test_wave import photo, urls
@@ -59,12 +59,16 @@ def image(latency_s):
         ([image(0.0)], None, 10.0),
     ],
 )
-def test_the_rate_of_a_server(outcomes, crawl_delay_s, rate):
+def test_the_limits_of_a_server(outcomes, crawl_delay_s, rate):
     sampled = Sampled()
     for outcome in outcomes:
         sampled.take(outcome)
     budget = Budget("a.org", 10.0, connections=4)
-    assert rate_of(budget, sampled, crawl_delay_s) == pytest.approx(rate)
+    limits = limits_of(budget, sampled, crawl_delay_s)
+    assert limits["rate_limit"] == pytest.approx(rate)
+    assert limits["configured_limit"] == 10.0
+    slower = [limit for limit in (limits["measured_limit"],) if limit is not None]
+    assert min([10.0, *slower]) == pytest.approx(rate)
 
 
 class Place:
