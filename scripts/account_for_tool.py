@@ -36,7 +36,7 @@ def main() -> None:
             tell(f"{args.tool}: {count(images, 'image')} done{gone}{rest}")
         if removed:
             summary = verify_dataset(
-                settings, load_blocks=lambda: blocks_of(load_memories(settings.paths))
+                settings, load_blocks=lambda: blocks_of(load_memories(settings))
             )
             write_report(settings, summary)
         write_json(args.flag, {"images": images, "removed": removed, "left": left})

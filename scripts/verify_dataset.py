@@ -23,9 +23,7 @@ def main() -> None:
     with reporting_errors():
         settings = load_settings(arguments.config)
         start_logging(arguments.log, settings.logger_level, stage="verify")
-        summary = verify_dataset(
-            settings, load_blocks=lambda: blocks_of(load_memories(settings.paths))
-        )
+        summary = verify_dataset(settings, load_blocks=lambda: blocks_of(load_memories(settings)))
         if arguments.flag:
             told = {key: summary[key] for key in ("written", "rows", "states")}
             write_json(arguments.flag, told)

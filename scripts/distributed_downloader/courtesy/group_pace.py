@@ -54,6 +54,7 @@ class GroupPace:
         self._mean_bytes_before = memory.mean_bytes
         self._allowance = Allowance(budget, (memory.hour_bytes, memory.day_bytes), start)
         self._servers: dict[str, breaker.ServerState] = {}
+        self._met = set(memory.servers)
         self._tallies = Tallies(last_request=memory.last_request)
         self._under_way = 0
         self._line, self._door = asyncio.Lock(), asyncio.Lock()
@@ -186,6 +187,7 @@ class GroupPace:
     def heard(self, answer: Answered, server: str = "") -> Verdict:
         """Once for every turn: what came of it, from which of the group's servers."""
         self._under_way = max(0, self._under_way - 1)
+        self._met.update([server] if server else [])
         self._changed.set()
         if answer.status is None and answer.error_class is None:
             return Verdict(blocked_for_s=self.blocked_for_s())
@@ -303,6 +305,7 @@ class GroupPace:
             last_request=self._tallies.last_request,
             hour_bytes=hour_bytes,
             day_bytes=day_bytes,
+            servers=tuple(sorted(self._met)),
         )
 
     def audit(self, rank: int) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What must outlive a process, for one group: as JSON on the disk, in wall-clock time."""
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -27,6 +28,7 @@ class Memory:
     last_request: float = 0.0
     hour_bytes: Bins = ()
     day_bytes: Bins = ()
+    servers: tuple[str, ...] = ()  # that were asked as this group
 
     def as_json(self) -> dict[str, Any]:
         """JSON types."""
@@ -41,6 +43,7 @@ class Memory:
             memory,
             hour_bytes=tuple((int(n), int(size)) for n, size in memory.hour_bytes),
             day_bytes=tuple((int(n), int(size)) for n, size in memory.day_bytes),
+            servers=tuple(memory.servers),
         )
 
     @property
@@ -74,6 +77,31 @@ def merge_memories(memories: Iterable[Memory]) -> Memory:
         last_request=max(memory.last_request for memory in by_age),
         hour_bytes=_most(memory.hour_bytes for memory in by_age),
         day_bytes=_most(memory.day_bytes for memory in by_age),
+        servers=tuple(sorted({server for memory in by_age for server in memory.servers})),
+    )
+
+
+def regrouped(memories: Iterable[Memory], group_of: Callable[[str], str]) -> dict[str, Memory]:
+    """By today's groups: what is known of a group holds wherever its servers are now.
+
+    One whose servers are not known keeps its name. Bytes of groups that became one add up.
+    """
+    found: dict[str, list[Memory]] = {}
+    for memory in memories:
+        parts: dict[str, list[str]] = {}
+        for server in memory.servers:
+            parts.setdefault(group_of(server), []).append(server)
+        for group, servers in (parts or {memory.group: []}).items():
+            part = replace(memory, group=group, servers=tuple(servers))
+            found.setdefault(group, []).append(part)
+    return {group: _joined(parts) for group, parts in found.items()}
+
+
+def _joined(parts: list[Memory]) -> Memory:
+    return replace(
+        merge_memories(parts),
+        hour_bytes=_sum(memory.hour_bytes for memory in parts),
+        day_bytes=_sum(memory.day_bytes for memory in parts),
     )
 
 
@@ -83,4 +111,11 @@ def _most(many: Iterable[Bins]) -> Bins:
     for one in many:
         for number, size in one:
             bins[number] = max(size, bins.get(number, 0))
+    return tuple(sorted(bins.items()))
+
+
+def _sum(many: Iterable[Bins]) -> Bins:
+    bins: Counter[int] = Counter()
+    for one in many:
+        bins.update(dict(one))
     return tuple(sorted(bins.items()))

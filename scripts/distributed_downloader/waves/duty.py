@@ -89,7 +89,7 @@ class Worker:
     ) -> None:
         self._settings = settings
         self._duty = duty
-        self._memories = load_memories(settings.paths)
+        self._memories = load_memories(settings)
         self._planned = {orders.group: orders for orders in duty.groups}
         self._queues: dict[str, GroupQueue] = {}
         self._unsaved = asyncio.Event()

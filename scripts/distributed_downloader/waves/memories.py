@@ -12,9 +12,10 @@ from typing import Any
 
 import polars as pl
 
-from distributed_downloader.courtesy.group_pace import Memory, merge_memories
+from distributed_downloader.courtesy.groups import group_of
+from distributed_downloader.courtesy.memory import Memory, merge_memories, regrouped
 from distributed_downloader.durable import read_json, write_json
-from distributed_downloader.paths import OutputPaths
+from distributed_downloader.settings import Settings
 from distributed_downloader.tables import LEARNED
 from distributed_downloader.waves.left import LEARNED_NAME, Block
 
@@ -56,12 +57,12 @@ def read_audits(folder: Path) -> pl.DataFrame:
     return pl.DataFrame(audits, LEARNED)
 
 
-def load_memories(paths: OutputPaths) -> dict[str, Memory]:
-    """Group -> what all ranks of all waves know of it.
+def load_memories(settings: Settings) -> dict[str, Memory]:
+    """Group -> what all ranks of all waves know of it, by the groups of today's settings.
 
     A wave that came to its end has summed up all before it; what is newer is read rank by rank.
     """
-    folders = sorted(paths.schedules.glob("*"), key=_age, reverse=True)
+    folders = sorted(settings.paths.schedules.glob("*"), key=_age, reverse=True)
     known: dict[str, list[Memory]] = defaultdict(list)
     for folder in folders:
         for file in (*folder.glob("groups-*.json"), folder / SUM_NAME):
@@ -69,13 +70,14 @@ def load_memories(paths: OutputPaths) -> dict[str, Memory]:
                 known[group].append(Memory.from_json(memory))
         if (folder / SUM_NAME).exists():
             break
-    return {group: merge_memories(memories) for group, memories in known.items()}
+    merged = (merge_memories(memories) for memories in known.values())
+    return regrouped(merged, lambda server: group_of(server, settings.politeness))
 
 
-def sum_up(paths: OutputPaths, wave: int) -> dict[str, Memory]:
+def sum_up(settings: Settings, wave: int) -> dict[str, Memory]:
     """Write down what is known after a wave, so that nobody need read the older files again."""
-    memories = load_memories(paths)
-    save_memories(paths.wave(wave) / SUM_NAME, memories)
+    memories = load_memories(settings)
+    save_memories(settings.paths.wave(wave) / SUM_NAME, memories)
     return memories
 
 

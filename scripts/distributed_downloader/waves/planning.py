@@ -68,7 +68,7 @@ def plan_next_wave(settings: Settings) -> Plan:
     if needs_whereabouts(settings):
         settle_whereabouts(settings, servers_left(settings))
     profiles = read_profiles(settings.paths)
-    memories = load_memories(settings.paths)
+    memories = load_memories(settings)
     work = work_left(settings)
     groups = [
         group_work(group, batches, settings, profiles, memories.get(group))

@@ -266,7 +266,7 @@ def _end(
     crash_point("wave:before_learned")
     write_parquet(folder / LEARNED_NAME, pl.DataFrame(learned, LEARNED))
     crash_point("wave:after_learned")
-    blocks = blocks_of(sum_up(settings.paths, wave))
+    blocks = blocks_of(sum_up(settings, wave))
     left = write_left(
         settings.paths,
         _summed(share.left for share in shares),

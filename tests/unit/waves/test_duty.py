@@ -71,7 +71,7 @@ async def work(tmp_path, answer, *, rows=5, rate=1000.0, servers=None):
 async def test_what_it_learned_is_on_the_disk_at_its_end(tmp_path):
     settings, result, asked = await work(tmp_path, lambda *_: ok(None))
     assert (result.changed, result.failure, len(asked)) == (5, None, 5)
-    assert load_memories(settings.paths)["a.org"].last_request > 0
+    assert load_memories(settings)["a.org"].last_request > 0
     assert [row["requests"] for row in result.learned] == [5]
 
 

@@ -1,5 +1,6 @@
 """What outlives a rank, and what a wave that was killed still proves."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -9,6 +10,7 @@ from distributed_downloader.courtesy.group_pace import GroupPace, Memory
 from distributed_downloader.tables import LEARNED
 from distributed_downloader.waves.left import LEARNED_NAME
 from distributed_downloader.waves.memories import (
+    blocks_of,
     load_memories,
     memory_file,
     read_audits,
@@ -18,13 +20,44 @@ from tests.unit.conftest import make_settings
 
 
 def test_a_file_brings_back_memories_and_audits(tmp_path: Path) -> None:
-    paths = make_settings(tmp_path).paths
+    settings = make_settings(tmp_path)
+    paths = settings.paths
     pace = GroupPace(Budget("a.org", 10.0))
     memory = Memory("a.org", written=1.0, rate=2.0, refused=3.0, hour_bytes=((1, 2),))
     save_memories(memory_file(paths.wave(0), 1), {"a.org": memory}, [pace.audit(1)])
-    assert load_memories(paths) == {"a.org": memory}
+    assert load_memories(settings) == {"a.org": memory}
     (audit,) = read_audits(paths.wave(0)).iter_rows(named=True)
     assert (audit["group"], audit["rank"], audit["limit"]) == ("a.org", 1, 10.0)
+
+
+def test_a_block_holds_for_its_servers_when_they_are_grouped_in_another_way(tmp_path: Path) -> None:
+    by_domain = make_settings(tmp_path)
+    by_host = make_settings(tmp_path, politeness={"group_by": "host"})
+    servers = ("a.museum.org", "b.museum.org:8080")
+    blocked = Memory("museum.org", written=1.0, blocked_until=9e9, refused_until=9e9, cause="429")
+    blocked = replace(blocked, servers=servers, rate=2.0, refused=3.0, day_bytes=((1, 5),))
+    save_memories(memory_file(by_domain.paths.wave(0), 0), {"museum.org": blocked})
+
+    apart = load_memories(by_host)
+    assert set(apart) == {"a.museum.org", "b.museum.org"}
+    assert {memory.refused_until for memory in apart.values()} == {9e9}
+    assert apart["b.museum.org"].servers == servers[1:]
+    assert set(blocks_of(apart)) == set(apart)
+
+    save_memories(memory_file(by_host.paths.wave(1), 0), apart)
+    again = load_memories(by_domain)["museum.org"]
+    assert (again.refused_until, again.cause, again.rate) == (9e9, "429", 2.0)
+    assert again.servers == servers
+
+
+def test_bytes_of_groups_that_became_one_add_up(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path)
+    apart = {
+        server: Memory(server, written=1.0, servers=(server,), hour_bytes=((1, 5), (2, size)))
+        for server, size in (("a.museum.org", 1), ("b.museum.org", 2))
+    }
+    save_memories(memory_file(settings.paths.wave(0), 0), apart)
+    assert load_memories(settings)["museum.org"].hour_bytes == ((1, 10), (2, 3))
 
 
 def test_a_wave_that_ended_is_judged_by_what_it_wrote_in_the_end(tmp_path: Path) -> None:
