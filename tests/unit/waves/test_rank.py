@@ -371,7 +371,7 @@ async def test_a_store_that_fails_ends_the_rank_and_what_it_holds_is_flushed(tmp
 
 
 async def test_a_fault_in_the_codec_is_not_lost(tmp_path, monkeypatch):
-    def break_down(_body, _images):
+    def break_down(_body, _images, **_named):
         raise MemoryError("no memory")
 
     monkeypatch.setattr(room, "encode", break_down)
