@@ -3,6 +3,7 @@
 import random
 import shutil
 import subprocess
+import tempfile
 import time
 import uuid
 from contextlib import suppress
@@ -18,7 +19,7 @@ from distributed_downloader.records import State
 from tests.chaos.judge import FINAL, OK, Files, asked, impolite, look
 from tests.chaos.kills import LOOK_S, Kill, draw, stage_of, strike, wait_until
 from tests.chaos.modes import spared_urls
-from tests.workflow.conftest import Workflow
+from tests.workflow.conftest import CHECKOUT, Workflow
 from tests.workflow.drill import MARK, Run
 
 FLUSH_S = 0.5
@@ -26,6 +27,7 @@ UNFLUSHED_S = FLUSH_S + 2.5  # what a kill may cost: the look at a buffer's age,
 DEADLINE_S = 150.0  # until all processes of a run are gone
 RATE, SLACK = 20.0, 4.0  # requests/s, and what a busy machine may bring too early
 MOST_MB = 600.0
+KEPT = CHECKOUT / "build" / "drill"  # folders of rounds in which something did not hold
 
 CONFIG = {
     "downloader_parameters": {"default_rate_limit": RATE, "workers_per_node": 2, "batch_size": 16},
@@ -105,10 +107,20 @@ class Lane:
             self._judge(done, last.process.returncode, said)
         finally:
             run.close()
+        if done.faults:
+            self._keep(done, said)
         if done.is_finished:
             shutil.rmtree(self._root / str(self._folder))
             self._new_folder()
         return done
+
+    def _keep(self, done: Round, said: str) -> None:
+        """What a person needs to see what went wrong."""
+        KEPT.mkdir(parents=True, exist_ok=True)
+        place = Path(tempfile.mkdtemp(prefix=f"lane-{done.lane}-", dir=KEPT))
+        shutil.copytree(self._root / str(self._folder), place, dirs_exist_ok=True)
+        (place / "said.txt").write_text(said)
+        done.faults.append(f"see {place}")
 
     def _start(self, mark: str = "") -> Run:
         mark = mark or uuid.uuid4().hex
@@ -154,7 +166,7 @@ class Lane:
             done.faults += self._unfinished(now)
             done.faults += impolite(log[self._begin :], RATE, 2 + SLACK)
         elif done.kill in (Kill.NONE, Kill.WORKFLOW):
-            done.faults.append(f"exit code {exit_code}: {said[-2000:]}")
+            done.faults.append(f"exit code {exit_code}: {said[-300:]}")
         self._files, self._seen = now, len(log)
 
     def _judge_requests(self, done: Round, before: Files, log: pl.DataFrame) -> None:
