@@ -1,9 +1,11 @@
 # What each server is like: a few samples, asked as politely as everything else.
+#
+# `ancient` marks the very value that it is given: without `str` the table would be ancient for all.
 
 
 rule profile_servers:
     input:
-        partitions=ancient(rules.partition_urls.output.partitions),
+        partitions=ancient(str(rules.partition_urls.output.partitions)),
     output:
         profiles=OUT.profiles_table,
     log:

@@ -3,7 +3,7 @@
 
 rule schedule_wave:
     input:
-        profiles=ancient(rules.profile_servers.output.profiles),
+        profiles=ancient(str(rules.profile_servers.output.profiles)),
     output:
         plan=OUT.schedules / "{wave}" / "plan.json",
         schedule=OUT.schedules / "{wave}" / "schedule.parquet",
@@ -29,7 +29,7 @@ rule schedule_wave:
 
 rule plan:
     input:
-        profiles=ancient(rules.profile_servers.output.profiles),
+        profiles=ancient(str(rules.profile_servers.output.profiles)),
     log:
         OUT.logs / "schedule" / "plan.log",
     localrule: True

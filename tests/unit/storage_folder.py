@@ -87,6 +87,11 @@ class Folder:
     def commit(self, outcomes, wave=0, rank=0, **options):
         """Commit a part: {number: "ok" | Failed, or (Failed, requests, row)}."""
         writer = self.writer(wave, rank, **options)
+        self.fill(writer, outcomes, **options)
+        return writer.commit(self.images, allowed)
+
+    def fill(self, writer, outcomes, **options):
+        """Have a writer take outcomes, as `commit` has them."""
         for number, outcome in outcomes.items():
             if outcome == "ok":
                 data = image_bytes(number)
@@ -96,7 +101,6 @@ class Folder:
                 writer.add_error(outcome[2], outcome[0], outcome[1])
             else:
                 writer.add_error(row(number), outcome)
-        return writer.commit(self.images, allowed)
 
     def stored(self):
         """{uuid: bytes} as successes.parquet says; read by h5py, not by our reader."""

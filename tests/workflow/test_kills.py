@@ -4,11 +4,16 @@ Judged at the servers (what was asked twice, and how fast) and in the files (eve
 """
 
 import os
+import re
 import signal
 import time
+from base64 import urlsafe_b64encode
+
+import pytest
 
 from distributed_downloader.fleet.judge import exceeds, times_by
 from distributed_downloader.fleet.plan import HostPlan
+from tests.workflow.conftest import CHECKOUT
 from tests.workflow.drill import Run, wait_for
 
 WORKS_S = 3.5  # each run is let work so long before it is killed
@@ -70,6 +75,25 @@ def test_a_killed_process_costs_the_last_seconds_only(new_drill):
     drill.workflow.finish()
     assert drill.asked_again()  # else nothing was judged
     drill.assert_whole()
+
+
+@pytest.mark.parametrize("job", ["partition_urls", "profile_servers"])
+def test_a_job_whose_end_nobody_saw_is_done_again_and_the_run_goes_on(new_drill, job):
+    """A kill between a job's last write and Snakemake's note of it leaves a mark that forces it."""
+    drill = new_drill(FEW[0])
+    made = {"partition_urls": drill.paths.partitions, "profile_servers": drill.paths.profiles_table}
+    mark = urlsafe_b64encode(str(made[job]).encode()).decode()
+    marks = CHECKOUT / ".snakemake" / "incomplete"
+    marks.mkdir(parents=True, exist_ok=True)
+    (marks / mark).touch()
+    try:
+        said = drill.workflow.finish("--dry-run")
+    finally:
+        (marks / mark).unlink()
+    (forced,) = re.findall(r"forced:\n\s+(.+)", said)
+    assert forced == job
+    for later in ("download_images", "verify_dataset", "write_report"):
+        assert later in said
 
 
 def test_a_run_that_is_asked_to_end_loses_nothing(new_drill):

@@ -14,7 +14,8 @@ import itertools
 import re
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -80,6 +81,19 @@ def list_parts(folder: Path) -> list[Path]:
         return []
     found = [(PartName.parse(path.name), path) for path in folder.iterdir()]
     return [path for _, path in sorted((name, path) for name, path in found if name is not None)]
+
+
+@contextmanager
+def lock_comes_first(allowed: Callable[[], None]) -> Iterator[None]:
+    """Raise LockError instead of what else went wrong, if this run must not write any more.
+
+    Who slept while it was taken over finds its files gone: it is not the disk's fault.
+    """
+    try:
+        yield
+    except Exception:
+        allowed()
+        raise
 
 
 def _storable(value: Any) -> Any:
@@ -195,7 +209,7 @@ class PartWriter:
             return None
         path = folder / str(self._names.next())
         crash_point("part:before_write")
-        with whole_folder(path) as beside:
+        with lock_comes_first(allowed), whole_folder(path) as beside:
             if self._images:
                 self._write_images(beside / IMAGES_NAME)
             crash_point("part:after_images")

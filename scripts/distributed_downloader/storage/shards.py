@@ -28,6 +28,7 @@ import polars as pl
 from distributed_downloader.checksums import is_whole, write_sealed
 from distributed_downloader.durable import (
     crash_point,
+    fsync_path,
     read_json,
     remove_orphans,
     whole_file,
@@ -50,7 +51,7 @@ from distributed_downloader.storage.image_files import (
     new_image_file,
     offsets_of,
 )
-from distributed_downloader.storage.parts import list_parts
+from distributed_downloader.storage.parts import list_parts, lock_comes_first
 from distributed_downloader.tables import ERRORS, SUCCESSES
 
 __all__ = [
@@ -94,13 +95,14 @@ def consolidate(
     folder = paths.batch_images(batch)
     if not folder.is_dir():
         return Counter({State.PENDING.value: total_rows} if total_rows else {})
-    remove_orphans(folder)
-    look = BatchFiles.of(folder)
-    if look.fresh or look.fresh_errors:
-        _take_in(batch, look, allowed)
-        _forget_refetched(BatchFiles.of(folder), allowed)
-    allowed()
-    clear_away(folder)
+    with lock_comes_first(allowed):
+        remove_orphans(folder)
+        look = BatchFiles.of(folder)
+        if look.fresh or look.fresh_errors:
+            _take_in(batch, look, allowed)
+            _forget_refetched(BatchFiles.of(folder), allowed)
+        allowed()
+        clear_away(folder)
     states = read_states(batch, paths, retries_waves)
     return _mark_completed(folder, states, total_rows, retries_waves)
 
@@ -129,6 +131,7 @@ def write_table(
     """Replace a batch's table, unless this run must not write any more."""
     with whole_file(path) as beside:
         write_sealed(beside, table, metadata)
+        fsync_path(beside)  # which may take its time: `allowed` is asked right before the rename
         allowed()
 
 
