@@ -15,7 +15,12 @@ ENVIRONMENT = HOUSE / "workflow" / "envs" / "downloader.yaml"
 sys.path.insert(0, str(SCRIPTS))
 
 from distributed_downloader.accounts.status import print_status
-from distributed_downloader.running.begin import begin_run, input_files, settings_of_run
+from distributed_downloader.running.begin import (
+    begin_run,
+    generation_to_make,
+    input_files,
+    settings_of_run,
+)
 from distributed_downloader.configuration.environment import (
     CONFIG_VARIABLE,
     environment_of,
@@ -27,6 +32,7 @@ from distributed_downloader.waves.due import first_wave, next_wave_is_due
 RUN = {} if workflow.is_main_process else os.environ  # what this run tells its jobs
 try:
     SETTINGS, CONFIG_PATH = settings_of_run(config, RUN)
+    GENERATION = generation_to_make(SETTINGS, RUN)  # None: the list is what it was
 except DownloaderError as error:
     sys.exit(f"error: {error}")
 

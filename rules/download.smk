@@ -38,6 +38,7 @@ checkpoint download_images:
 
 def waves(wildcards):
     """Ask for one wave after the other while the live state says that one is due."""
+    list_of_now(wildcards)
     done, wave = [], FIRST_WAVE
     while next_wave_is_due(OUT, SETTINGS, first=FIRST_WAVE, wave=wave):
         done.append(checkpoints.download_images.get(wave=wave).output.progress)

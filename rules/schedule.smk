@@ -4,6 +4,7 @@
 rule schedule_wave:
     input:
         profiles=ancient(str(rules.profile_servers.output.profiles)),
+        list=ancient(list_of_now),
     output:
         plan=OUT.schedules / "{wave}" / "plan.json",
         schedule=OUT.schedules / "{wave}" / "schedule.parquet",
@@ -30,6 +31,7 @@ rule schedule_wave:
 rule plan:
     input:
         profiles=ancient(str(rules.profile_servers.output.profiles)),
+        list=ancient(list_of_now),
     log:
         OUT.logs / "schedule" / "plan.log",
     localrule: True

@@ -8,6 +8,7 @@ rule verify_dataset:
     input:
         partitions=rules.partition_urls.output.partitions,
         profiles=rules.profile_servers.output.profiles,
+        list=ancient(list_of_now),
         waves=ancient(waves),
     output:
         flag=temp(OUT.logs / "verify" / FLAG),

@@ -105,6 +105,21 @@ class OutputPaths:
         return self.urls / "source.json"
 
     @property
+    def generations(self) -> Path:
+        """One folder for each change of the list since: see lists.generations."""
+        return self.urls / "generations"
+
+    @property
+    def tombstones(self) -> Path:
+        """Rows that the list has no more; derived."""
+        return self.urls / "tombstones.parquet"
+
+    @property
+    def again(self) -> Path:
+        """What finished rows this run asks for again."""
+        return self.root / "again.json"
+
+    @property
     def left(self) -> Path:
         """The live state that the wave loop asks; derived."""
         return self.root / "left.json"

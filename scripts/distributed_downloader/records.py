@@ -68,6 +68,21 @@ CONTENT_CODE = -2  # error_code of a bad image, of policy and of internal errors
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """What is stored of an image that is asked for again."""
+
+    etag: str | None
+    last_modified: str | None
+    hashsum_original: str
+
+    @property
+    def conditions(self) -> dict[str, str]:
+        """Request fields that ask for it only if it has changed (RFC 9110, section 13.1)."""
+        fields = {"If-None-Match": self.etag, "If-Modified-Since": self.last_modified}
+        return {name: value for name, value in fields.items() if value}
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One URL to fetch in this wave."""
 
@@ -79,6 +94,7 @@ class Row:
     waves_tried: int = 0  # waves that ended with a retryable failure of this row
     target: str | None = None  # where an earlier wave's redirect pointed to
     meta: dict[str, str | None] = field(default_factory=dict)  # license, source, title, hash, ...
+    known: Known | None = None  # the image that it has; it stays unless another one comes
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +108,14 @@ class Fetched:
     etag: str | None
     last_modified: str | None
     latency_s: float  # until the headers of the last hop
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """A 304, or a body that is stored already: the image is what it was."""
+
+    etag: str | None
+    last_modified: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +139,7 @@ class Redirected:
     target: str
 
 
-Outcome = Fetched | Failed | Redirected
+Outcome = Fetched | Unchanged | Failed | Redirected
 
 
 @dataclass(frozen=True, slots=True)

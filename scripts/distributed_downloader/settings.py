@@ -95,6 +95,10 @@ class Settings:
     logger_level: str
     default_rate_limit: float  # requests per second
     rate_multiplier: float  # share of every limit that is used, at most 1
+    previous_output: Path | None  # the folder of an earlier run, whose images are copied
+    gone_rows: str  # keep | remove: images whose rows the list has no more
+    revalidate_days: float | None  # age at which images are asked for again; None: never
+    retry_failed: tuple[str, ...]  # error classes whose final failures are asked for again
     suppress_unchanged_error: bool
     verify: str  # changed | full
     profile_samples: int  # sample URLs per server, 0 = none

@@ -33,6 +33,19 @@ URLS = _schema(  # further input columns follow, unchanged
 
 DUPLICATES = _schema({"uuid": pl.String, "uuid_main": pl.String, "source_id": pl.String})
 
+TOMBSTONES = _schema(
+    {
+        "uuid": pl.String,
+        "source_id": pl.String,
+        "identifier": pl.String,
+        "server": pl.String,
+        "server_name": pl.String,  # with partition_id the batch in which its image lies, if any
+        "partition_id": pl.Int64,
+        "reason": pl.String,  # gone, or url_changed: the list has its uuid with another URL
+        "generation": pl.Int64,  # of the list that says so
+    }
+)
+
 SUCCESSES = _schema(
     {
         "uuid": pl.String,
@@ -55,7 +68,9 @@ SUCCESSES = _schema(
         "last_modified": pl.String,
         "fetched_at": TIME,
         "exif": pl.String,
-        "wave": pl.Int32,  # -1: fetched as a sample by profile
+        "wave": pl.Int32,  # -1: fetched as a sample by profile; -2: copied from another folder
+        "validated_at": TIME,  # when its server last said that it is still the same
+        "asked_wave": pl.Int32,  # the last wave that asked for it again, whatever that brought
     }
 )
 

@@ -23,6 +23,7 @@ TIMEOUT_S = 60
 IMPORTED_ONCE = [
     "__main__",  # else each play would import pytest
     "distributed_downloader.lists.partition",
+    "distributed_downloader.waves.growing",
     "distributed_downloader.waves.planning",
     "distributed_downloader.waves.profiles",
     "distributed_downloader.accounts.verification",
@@ -32,8 +33,8 @@ IMPORTED_ONCE = [
 
 
 class Stages:
-    """Plays stages: partition, profile, schedule, download, verify; wave and waves are short for
-    the next schedule and download, and for those that are due.
+    """Plays stages: partition, grow, profile, schedule, download, verify; wave and waves are short
+    for the next schedule and download, and for those that are due.
     """
 
     def __init__(self) -> None:
@@ -77,6 +78,8 @@ def _command_lines(stage: str, settings: Any) -> Any:
     match stage:
         case "partition":
             yield ["partition_urls.py"]
+        case "grow":
+            yield ["grow_list.py"]
         case "profile":
             yield ["profile_servers.py"]
         case "verify":

@@ -6,8 +6,9 @@ again (`recollection`); of all others every byte is read (`storage.damage`). Rul
 
 1. an image, a failure or a removal that the images folder records is the row's state;
 2. a row of which nothing is recorded is pending;
-3. a row whose server is in the ignored table is ignored, unless it is ok or removed already;
-4. rejected and duplicate rows are what partition made them.
+3. a row that the list has no more is not an input row: it is in tombstones.parquet;
+4. a row whose server is in the ignored table is ignored, unless it is ok or removed already;
+5. rejected and duplicate rows are what partition made them.
 """
 
 import logging
@@ -24,12 +25,13 @@ from distributed_downloader.accounts.recollection import Look, Notes, Recollecti
 from distributed_downloader.accounts.repeats import Repeats, hash_of
 from distributed_downloader.checksums import UNSEALED, is_whole, seal
 from distributed_downloader.courtesy.ignored import is_ignored, read_ignored
-from distributed_downloader.durable import read_json, whole_file
+from distributed_downloader.durable import whole_file
 from distributed_downloader.errors import LedgerError
+from distributed_downloader.lists.generations import Generation
 from distributed_downloader.paths import Batch, OutputPaths
 from distributed_downloader.records import State
 from distributed_downloader.settings import Settings
-from distributed_downloader.storage.batch_files import read_states
+from distributed_downloader.storage.batch_files import read_states, without_gone
 from distributed_downloader.storage.evidence import images_of, problems_of
 from distributed_downloader.storage.mending import Mender, Writing
 from distributed_downloader.tables import LEDGER
@@ -125,10 +127,11 @@ def _rows(recount: Recount, partitions: pl.DataFrame, repeats: Repeats) -> Itera
         repeats.add(table["uuid"])
         recount.tally.add(table)
         yield table
-    for table in _slices(recount.paths.duplicates):
+    current = Generation.of(recount.paths)
+    for table in _slices(current.duplicates):
         repeats.add(table["uuid"])
         yield _apart(table, State.DUPLICATE, recount)
-    for table in _slices(recount.paths.rejected):
+    for table in _slices(current.rejected):
         yield _apart(table, State.REJECTED, recount)
 
 
@@ -171,6 +174,7 @@ def batch_rows(batch: Batch, rows: int, number: int, recount: Recount) -> pl.Dat
     damages = recount.mender.mend(batch)
     look = Look.at(batch, paths)
     urls = pl.read_parquet(file, columns=["uuid", "source_id", "server"], hive_partitioning=False)
+    urls = without_gone(urls, batch, paths)
     states = read_states(batch, paths, recount.retries_waves)
     images = images_of(batch, paths)
     recount.problems += _mismatches(batch, rows, urls, states)
@@ -189,6 +193,7 @@ def _forgotten(
         return
     before = pl.concat([LEDGER.to_frame(), *recount.known.rows(number, number)])
     had_one = before.filter(~pl.col("state").is_in(WITHOUT_FILES))
+    had_one = without_gone(had_one, batch, recount.paths)
     count = len(had_one.join(states, on="uuid", how="anti"))
     if count:
         gone = sorted(set(recount.known.files(number)) - set(look.files))
@@ -236,7 +241,8 @@ def _partitions(paths: OutputPaths) -> pl.DataFrame:
             f"{paths.partitions} is missing: nothing was partitioned yet, or it was removed. "
             "Run the workflow with the same config again."
         )
-    return pl.read_parquet(paths.partitions).select("server_name", "partition_id", "rows")
+    live = pl.col("rows") - pl.col("gone")
+    return Generation.of(paths).partitions().select("server_name", "partition_id", live)
 
 
 def _slices(file: Path) -> Iterator[pl.DataFrame]:
@@ -269,12 +275,13 @@ def _totals(paths: OutputPaths, partitions: pl.DataFrame) -> Iterator[str]:
     for folder in sorted(paths.images.glob("server_name=*/partition_id=*")):
         if Batch.from_folder(folder) not in listed:
             yield f"{folder} has images of a batch that is not in {paths.partitions.name}"
-    source = (read_json(paths.source) or {}).get("counts")
+    current = Generation.of(paths)
+    source = (current.source or {}).get("counts")
     if source is None:
         yield f"{paths.source} is missing"
         return
     fetchable = int(partitions["rows"].sum())
-    duplicates, rejected = _count(paths.duplicates), _count(paths.rejected)
+    duplicates, rejected = _count(current.duplicates), _count(current.rejected)
     if source["rows"] != fetchable + duplicates + rejected:
         yield (
             f"the input had {source['rows']} rows, but {fetchable} fetchable + "

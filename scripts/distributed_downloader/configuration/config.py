@@ -106,6 +106,10 @@ def settings_of(config: Mapping[str, Any]) -> Settings:
         excluded_servers_path=_path(config.get("excluded_servers_path")),
         filters=_filters(config["filters"]),
         columns=config["columns"],
+        previous_output=_path(config.get("previous_output")),
+        gone_rows=config["gone_rows"],
+        revalidate_days=_days(config["revalidate"]),
+        retry_failed=tuple(sorted(config["retry_failed"])),
         suppress_unchanged_error=config["suppress_unchanged_error"],
         verify=config["verify"],
         profile_samples=config["profile"]["samples"],
@@ -141,6 +145,10 @@ def _filters(section: Mapping[str, Any]) -> Filters:
 
 def _path(given: str | None) -> Path | None:
     return Path(given) if given else None
+
+
+def _days(revalidate: str | Mapping[str, float]) -> float | None:
+    return None if isinstance(revalidate, str) else revalidate["older_than_days"]
 
 
 def _politeness(section: Mapping[str, Any], paths: OutputPaths) -> Politeness:
@@ -200,8 +208,9 @@ def _cut_multiplier(config: dict[str, Any]) -> None:
 
 
 def _make_paths_absolute(config: dict[str, Any]) -> None:
-    for key in ("path_to_input", "path_to_output"):
-        config[key] = _absolute(config[key])
+    for key in ("path_to_input", "path_to_output", "previous_output"):
+        if key in config:
+            config[key] = _absolute(config[key])
     places = (
         ("politeness", "group_table"),
         ("tools_parameters", "folder"),

@@ -14,6 +14,7 @@ OWN_NAMES = frozenset(
         "CREDITS.csv",
         "CREDITS.parquet",
         "addresses.json",
+        "again.json",
         "configs",
         "left.json",
         "ledger.parquet",
@@ -47,6 +48,11 @@ def _paths(config: Given) -> Iterator[str]:
         yield (
             f"path_to_output ({target}) is path_to_input or lies in it, so that the dataset would "
             "be read as a list of URLs: take a folder beside it."
+        )
+    if config.get("previous_output") == config["path_to_output"]:
+        yield (
+            f"previous_output is path_to_output itself ({target}): a list that has changed goes on "
+            "in its folder without that, or give another path_to_output."
         )
 
 

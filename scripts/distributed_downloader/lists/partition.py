@@ -20,13 +20,14 @@ from distributed_downloader.durable import (
     ORPHAN_PREFIX,
     crash_point,
     fsync_path,
-    read_json,
     whole_folder,
     write_json,
+    write_parquet,
 )
 from distributed_downloader.errors import InputError, LedgerError, StorageError
 from distributed_downloader.lists.batching import Placement, place
 from distributed_downloader.lists.filters import Filters
+from distributed_downloader.lists.generations import Generation
 from distributed_downloader.lists.inputs import list_files, read_input
 from distributed_downloader.lists.source import check_folder, fingerprint, source_of
 from distributed_downloader.lists.staging import Staged, stage
@@ -64,7 +65,12 @@ def partition_urls(settings: Settings, group_of: Callable[[str], str] = host_of)
     check_folder(settings)
     paths = settings.paths
     _remove_orphans(paths.urls)
-    source = read_json(paths.source)
+    current = Generation.of(paths)
+    if current.number:  # its batches stay, whatever became of the table of the first ones
+        if not paths.partitions.exists():
+            write_parquet(paths.partitions, current.partitions().drop("gone"))
+        return Counts(**current.source["counts"])
+    source = current.source
     if (
         source
         and paths.partitions.exists()
@@ -84,7 +90,7 @@ def _build(settings: Settings, group_of: Callable[[str], str]) -> Counts:
     with (
         ThreadPoolExecutor(1) as hasher,
         whole_folder(paths.urls) as folder,
-        _disk_errors(paths.urls),
+        disk_errors(paths.urls),
     ):
         hashes = [hasher.submit(fingerprint, path) for path in list_files(settings)]
         scratch = folder / ".scratch"
@@ -97,13 +103,13 @@ def _build(settings: Settings, group_of: Callable[[str], str]) -> Counts:
         crash_point("partition:placed")
         written = write_rows(staged, placement, folder, scratch)
         crash_point("partition:rows_written")
-        counts = _counted(staged, placement, written)
+        counts = counted(staged, placement, written)
         shutil.rmtree(scratch)
         source = source_of(settings, [each.result() for each in hashes], asdict(counts))
         write_json(folder / paths.source.name, source)
         crash_point("partition:source_written")
         write_partitions(placement, folder / paths.partitions.name)
-        _sync(folder)
+        sync(folder)
         crash_point("partition:synced")
         _move_away(paths.urls)
         crash_point("partition:before_rename")
@@ -111,17 +117,21 @@ def _build(settings: Settings, group_of: Callable[[str], str]) -> Counts:
     return counts
 
 
-def _counted(staged: Staged, placement: Placement, written: Written) -> Counts:
-    """The counts as the files have them. Raises LedgerError if a row is nowhere, or twice."""
+def counted(
+    staged: Staged, placement: Placement, written: Written, kept: int = 0, old_batches: int = 0
+) -> Counts:
+    """The counts as the files have them; `kept` rows are in the batches that were there before.
+
+    Raises LedgerError if a row is nowhere, or twice.
+    """
     reasons = placement.rows["reason"].drop_nulls().cast(pl.String).value_counts(sort=True)
-    is_fetched = placement.rows["batch"].is_not_null()
     counts = Counts(
         rows=staged.index.height,
-        fetchable=written.fetchable,
+        fetchable=written.fetchable + kept,
         duplicates=written.duplicates,
         rejected=written.rejected,
-        servers=staged.index.filter(is_fetched)["server"].n_unique(),
-        batches=written.batches,
+        servers=staged.index.filter(placement.is_listed)["server"].n_unique(),
+        batches=written.batches + old_batches,
         repairs=dict(staged.repairs.most_common()),
         rejections=dict(reasons.iter_rows()),
     )
@@ -140,7 +150,7 @@ def _check(counts: Counts) -> None:
 
 
 @contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
+def disk_errors(path: Path) -> Iterator[None]:
     """polars wraps what the disk says in errors of its own."""
     try:
         yield
@@ -153,7 +163,7 @@ def _disk_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _sync(folder: Path) -> None:
+def sync(folder: Path) -> None:
     """Everything below is on the disk; a folder after what it holds."""
     below = sorted(folder.rglob("*"), key=lambda path: -len(path.parts))
     files = [path for path in below if path.is_file()]

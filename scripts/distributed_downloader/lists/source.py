@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from distributed_downloader.durable import read_json
 from distributed_downloader.errors import FolderError, InputError
+from distributed_downloader.lists.generations import Generation
 from distributed_downloader.lists.inputs import list_files
 from distributed_downloader.settings import Settings
 
@@ -78,13 +78,13 @@ def source_of(
 
 
 def check_folder(settings: Settings) -> None:
-    """Raise FolderError if the output folder was partitioned from something else.
+    """Raise FolderError if the output folder was made in a way that this run cannot go on with.
 
-    A file of the same size and time is taken for the same; any other is hashed, so that a list
-    that was only touched, moved or renamed goes on, and so does one that is gone: all its rows are
-    in the folder. Quiet if nothing is partitioned yet.
+    Another list can be gone on with (see `growth`), as long as the table of batches is there. Quiet
+    if nothing is partitioned yet.
     """
-    source = read_json(settings.paths.source)
+    current = Generation.of(settings.paths)
+    source = current.source
     if source is None:
         return
     now = what_fixes(settings)
@@ -94,14 +94,26 @@ def check_folder(settings: Settings) -> None:
                 f"{settings.paths.root} was made with {name} = {then}, not {now.get(name)}: "
                 f"put {name} back, or give another path_to_output."
             )
-    if _is_gone(settings.path_to_input) and settings.path_to_input == source["path_to_input"]:
-        return
-    if not _is_same_input(source["files"], list_files(settings)):
+    is_whole = current.number > 0 or settings.paths.partitions.exists()
+    if not is_whole and not is_same_list(settings, source):
         names = ", ".join(Path(file["path"]).name for file in source["files"][:3])
         raise FolderError(
-            f"{settings.paths.root} was made from another list ({names}) than "
-            f"{settings.path_to_input} is now: put that list back, or give another path_to_output."
+            f"{settings.paths.root} has lost its partitions.parquet, and was made from another "
+            f"list ({names}) than {settings.path_to_input} is now: put that list back, or give "
+            "another path_to_output."
         )
+
+
+def is_same_list(settings: Settings, source: Mapping[str, Any]) -> bool:
+    """Whether `path_to_input` is what this source.json was written of.
+
+    A file of the same size and time is taken for the same; any other is hashed, so that a list
+    that was only touched, moved or renamed is the same, and so is one that is gone: all its rows
+    are in the folder.
+    """
+    if _is_gone(settings.path_to_input) and settings.path_to_input == source["path_to_input"]:
+        return True
+    return _is_same_input(source["files"], list_files(settings))
 
 
 def _is_gone(path_to_input: str) -> bool:

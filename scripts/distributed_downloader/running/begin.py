@@ -28,6 +28,7 @@ from distributed_downloader.configuration.identity import check_identity
 from distributed_downloader.courtesy.budgets import check_budgets
 from distributed_downloader.errors import InputError, LockError
 from distributed_downloader.lists.filters import Filters
+from distributed_downloader.lists.growth import growth_is_due
 from distributed_downloader.lists.inputs import find_files
 from distributed_downloader.lists.partition import check_folder
 from distributed_downloader.lists.sources import source_named
@@ -66,6 +67,17 @@ def input_files(settings: Settings) -> list[str]:
         return [str(file) for file in find_files(settings.path_to_input)]
     except InputError:
         return []
+
+
+def generation_to_make(settings: Settings, environ: Mapping[str, str]) -> int | None:
+    """The generation of the list that this run makes; None if the list is what it was.
+
+    Only a run itself looks: what it found, its jobs do. Raises InputError, FolderError.
+    """
+    if environ:
+        return None
+    check_folder(settings)
+    return growth_is_due(settings)
 
 
 def begin_run(settings: Settings, given: Mapping[str, Any]) -> None:

@@ -5,7 +5,9 @@ successes.parquet and errors.parquet each name, in their own metadata, the parts
 
 1. removed > ok > failed: a row has one state. A removal with `refetch` only blocks the image it
    took away, told by its `fetched_at`; the row is pending until it has another.
-2. Of several images of a row, the one that is in the table counts, else the oldest.
+2. Of several images of a row, the one that is in the table counts, else the oldest; but one that
+   was asked for to replace it (`asked_wave`) counts more, the newest most. Such asking may also
+   bring no image (the server says it is the same) or an error: then the old one stays.
 3. Of several errors of a row, the newest counts. `waves_tried` is the number of different waves
    that ended with a retryable failure of it; waves that its parts carried in are among them.
    `retry_count` is the number of all requests but the first.
@@ -21,10 +23,12 @@ from pathlib import Path
 import polars as pl
 
 from distributed_downloader.errors import FolderError
+from distributed_downloader.lists.generations import Generation
 from distributed_downloader.paths import Batch, OutputPaths
 from distributed_downloader.records import CONTENT_CODE, POLICY_CLASSES, ErrorClass, State
+from distributed_downloader.storage.again import NOTHING_AGAIN, Again
 from distributed_downloader.storage.parts import IMAGES_NAME, ROWS_NAME, list_parts
-from distributed_downloader.tables import ERRORS, REMOVED, SUCCESSES
+from distributed_downloader.tables import ERRORS, PART_ROWS, REMOVED, SUCCESSES
 
 SUCCESSES_NAME = "successes.parquet"
 ERRORS_NAME = "errors.parquet"
@@ -103,31 +107,45 @@ class BatchFiles:
 
         `file` is relative to the folder: a shard, or a part's images.h5.
         """
-        table = self._table_images()
-        if self.is_plain:
-            return table
-        found = table
+        found = self._table_images()
         if self.fresh:
-            fresh = self._part_images().join(table, on="uuid", how="anti", maintain_order="left")
-            fresh = fresh.unique("uuid", keep="first", maintain_order=True)
-            found = pl.concat([table, fresh])
-        return self._without_removed(found)
+            found = self._with_fresh(found)
+        return self._without_removed(found) if self.has_removed else found
 
     def _table_images(self) -> pl.LazyFrame:
         if not self.has_successes:
             return pl.LazyFrame(schema=SUCCESSES)
         return _scan([self.folder / SUCCESSES_NAME]).select(SUCCESSES.names())
 
-    def _part_images(self) -> pl.LazyFrame:
-        """Images of fresh parts, oldest first, with `file` as seen from the folder."""
+    def _with_fresh(self, table: pl.LazyFrame) -> pl.LazyFrame:
+        """The table, and what parts have brought since: rule 2."""
+        rows = self._part_rows()
+        images = rows.filter(pl.col("error_class").is_null() & pl.col("file").is_not_null())
+        images = images.select(SUCCESSES.names())
+        newer = images.filter(pl.col("asked_wave").is_not_null())
+        newer = newer.unique("uuid", keep="last", maintain_order=True)
+        fresh = images.filter(pl.col("asked_wave").is_null())
+        fresh = fresh.join(table, on="uuid", how="anti", maintain_order="left")
+        fresh = fresh.unique("uuid", keep="first", maintain_order=True)
+        older = pl.concat([table, fresh])
+        older = older.join(newer, on="uuid", how="anti", maintain_order="left")
+        return _with_answers(pl.concat([older, newer]), rows)
+
+    def _part_rows(self) -> pl.LazyFrame:
+        """The rows of fresh parts, oldest first, with `file` as seen from the folder."""
         part = pl.col("path").str.extract(r"([^/\\]+)[/\\][^/\\]+$", 1)
         rows = _scan([path / ROWS_NAME for path in self.fresh], include_file_paths="path")
+        file = pl.when(pl.col("file").is_not_null()).then(part + f"/{IMAGES_NAME}")
         return (
-            rows.filter(pl.col("error_class").is_null())
-            .with_columns(file=part + f"/{IMAGES_NAME}")
-            .select(SUCCESSES.names())
+            rows.with_columns(file=file)
+            .select(PART_ROWS.names())
             .sort("wave", "fetched_at", maintain_order=True)
         )
+
+    def old_images(self, again: Again) -> pl.DataFrame:
+        """Images that are asked for again: uuid, final_url, and what tells whether they changed."""
+        columns = ["uuid", "final_url", "etag", "last_modified", "hashsum_original"]
+        return self.images().filter(again.is_old).select(columns).collect()
 
     def _without_removed(self, images: pl.LazyFrame) -> pl.LazyFrame:
         removed = self.removed()
@@ -144,25 +162,26 @@ class BatchFiles:
         if not self.fresh_errors:
             return table
         rows = _scan([part / ROWS_NAME for part in self.fresh_errors])
-        fresh = rows.filter(pl.col("error_class").is_not_null()).select(ERRORS.names())
+        is_error = pl.col("error_class").is_not_null() & pl.col("asked_wave").is_null()
+        fresh = rows.filter(is_error).select(ERRORS.names())
         return merge_errors(pl.concat([table, fresh]))
 
-    def states(self, retries_waves: int) -> pl.DataFrame:
+    def states(self, retries_waves: int, again: Again = NOTHING_AGAIN) -> pl.DataFrame:
         """The state of each row that anything is known of; STATES."""
-        light = ["uuid", "error_class", "error_code", "retryable", "final_url"]
+        light = ["uuid", "error_class", "error_code", "retryable", "final_url", "wave"]
         images = self.images().select("uuid").collect()
         removed = self.removed().select("uuid", "refetch").collect()
         errors = self.errors().select(*light, "waves_tried", "retry_count").collect()
         gone = removed.filter(~pl.col("refetch"))
         errors = errors.join(images, on="uuid", how="anti").join(gone, on="uuid", how="anti")
         known = pl.concat([images.select("uuid"), gone.select("uuid"), errors.select("uuid")])
-        again = removed.filter("refetch").join(known, on="uuid", how="anti")
+        waiting = removed.filter("refetch").join(known, on="uuid", how="anti")
         return pl.concat(
             [
                 _as(images, State.OK),
                 _as(gone, State.REMOVED),
-                _as(again.unique("uuid"), State.PENDING),
-                _error_states(errors, retries_waves),
+                _as(waiting.unique("uuid"), State.PENDING),
+                _error_states(errors, retries_waves, again),
             ]
         )
 
@@ -172,6 +191,19 @@ def _scan(paths: Sequence[Path], include_file_paths: str | None = None) -> pl.La
     return pl.scan_parquet(
         list(paths), hive_partitioning=False, glob=False, include_file_paths=include_file_paths
     )
+
+
+def _with_answers(images: pl.LazyFrame, rows: pl.LazyFrame) -> pl.LazyFrame:
+    """The images with what servers said when they were asked for again (rows of parts)."""
+    asked = rows.filter(pl.col("asked_wave").is_not_null()).group_by("uuid", maintain_order=True)
+    answers = asked.agg(
+        pl.col("validated_at", "asked_wave").max().name.prefix("new_"),
+        pl.col("etag", "last_modified").drop_nulls().last().name.prefix("new_"),
+    )
+    joined = images.join(answers, on="uuid", how="left", maintain_order="left")
+    names = ("validated_at", "asked_wave", "etag", "last_modified")
+    newest = [pl.coalesce(f"new_{name}", name).alias(name) for name in names]
+    return joined.with_columns(newest).select(SUCCESSES.names())
 
 
 def merge_errors(records: pl.LazyFrame) -> pl.LazyFrame:
@@ -221,11 +253,11 @@ def _as(rows: pl.DataFrame, state: State) -> pl.DataFrame:
     return pl.concat([rows, STATES.to_frame()], how="diagonal")
 
 
-def _error_states(errors: pl.DataFrame, retries_waves: int) -> pl.DataFrame:
+def _error_states(errors: pl.DataFrame, retries_waves: int, again: Again) -> pl.DataFrame:
     elsewhere = pl.col("error_class") == _ELSEWHERE
     tried_enough = pl.col("waves_tried") >= retries_waves
     state = (
-        pl.when(elsewhere)
+        pl.when(elsewhere | again.is_failed & (~pl.col("retryable") | tried_enough))
         .then(pl.lit(State.PENDING.value))
         .when(pl.col("error_class").is_in([word.value for word in POLICY_CLASSES]))
         .then(pl.lit(State.REFUSED.value))
@@ -241,14 +273,21 @@ def read_states(batch: Batch, paths: OutputPaths, retries_waves: int) -> pl.Data
     """The state of each row of a batch that anything is known of, over tables and parts; STATES.
 
     A row that is not in it is pending. A row is final when it may not be retried, or was tried in
-    `retries_waves` waves. The folder and its tables may be absent. Raises FolderError if one of
-    them cannot be read.
+    `retries_waves` waves. Rows that the list has no more are left out. The folder and its tables
+    may be absent. Raises FolderError if one of them cannot be read.
     """
     folder = paths.batch_images(batch)
     try:
-        return BatchFiles.of(folder).states(retries_waves)
+        states = BatchFiles.of(folder).states(retries_waves, Again.of(paths))
     except pl.exceptions.ComputeError as error:
         raise FolderError(
             f"A table in {folder} is damaged ({' '.join(str(error).split())}). Verify, which runs "
             "after this, takes it out of use: then run the same command again."
         ) from error
+    return without_gone(states, batch, paths)
+
+
+def without_gone(rows: pl.DataFrame, batch: Batch, paths: OutputPaths) -> pl.DataFrame:
+    """These rows of a batch (uuid, ...), but for those that the list has no more."""
+    gone = Generation.of(paths).gone_of(batch)
+    return rows.filter(~pl.col("uuid").is_in(gone.implode())) if len(gone) else rows

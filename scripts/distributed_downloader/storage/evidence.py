@@ -6,18 +6,17 @@ import polars as pl
 
 from distributed_downloader.paths import Batch, OutputPaths
 from distributed_downloader.records import State
-from distributed_downloader.storage.batch_files import BatchFiles
+from distributed_downloader.storage.batch_files import BatchFiles, without_gone
 from distributed_downloader.tables import SUCCESSES
 
-IMAGE = pl.Schema(
-    {name: SUCCESSES[name] for name in ("uuid", "file", "index", "wave", "fetched_at")}
-)
+_IMAGE = ("uuid", "file", "index", "wave", "fetched_at", "validated_at")
+IMAGE = pl.Schema({name: SUCCESSES[name] for name in _IMAGE})
 
 
 def images_of(batch: Batch, paths: OutputPaths) -> pl.DataFrame:
     """Where the image of each row that is ok lies, over tables and parts; IMAGE."""
     files = BatchFiles.of(paths.batch_images(batch))
-    return files.images().select(IMAGE.names()).collect()
+    return without_gone(files.images().select(IMAGE.names()).collect(), batch, paths)
 
 
 def problems_of(

@@ -36,6 +36,7 @@ from distributed_downloader.durable import (
 )
 from distributed_downloader.paths import Batch, OutputPaths
 from distributed_downloader.records import FINAL_STATES, State
+from distributed_downloader.storage.again import Again
 from distributed_downloader.storage.batch_files import (
     COMPLETED_NAME,
     ERRORS_NAME,
@@ -104,7 +105,7 @@ def consolidate(
         allowed()
         clear_away(folder)
     states = read_states(batch, paths, retries_waves)
-    return _mark_completed(folder, states, total_rows, retries_waves)
+    return _mark_completed(folder, states, total_rows, retries_waves, Again.of(paths))
 
 
 def _take_in(batch: Batch, look: BatchFiles, allowed: Allowed) -> None:
@@ -277,15 +278,22 @@ def clear_away(folder: Path) -> None:
 
 
 def _mark_completed(
-    folder: Path, states: pl.DataFrame, total_rows: int, retries_waves: int
+    folder: Path, states: pl.DataFrame, total_rows: int, retries_waves: int, again: Again
 ) -> Counter[str]:
+    """`completed` says by which settings, and when the image was seen that was not for longest."""
     counts = Counter(dict(states.group_by("state").len().iter_rows()))
     unknown = total_rows - len(states)
     if unknown > 0:
         counts[State.PENDING.value] += unknown
     mark = folder / COMPLETED_NAME
     if sum(counts[state.value] for state in FINAL_STATES) >= total_rows:
-        told = {"rows": total_rows, "retries_waves": retries_waves, **dict(sorted(counts.items()))}
+        told = {
+            "rows": total_rows,
+            "retries_waves": retries_waves,
+            "retry_wave": again.retry_wave,
+            "seen": _longest_unseen(folder),
+            **dict(sorted(counts.items())),
+        }
         if read_json(mark) != told:
             crash_point("consolidate:before_completed")
             write_json(mark, told)
@@ -293,3 +301,10 @@ def _mark_completed(
     else:
         mark.unlink(missing_ok=True)
     return counts
+
+
+def _longest_unseen(folder: Path) -> float | None:
+    """Unix seconds: of the image that its server was not asked about for longest."""
+    seen = pl.coalesce("validated_at", "fetched_at").min().dt.epoch("us") / 1e6
+    images = BatchFiles.of(folder).images().select(seen.alias("seen")).collect()
+    return None if images["seen"][0] is None else float(images["seen"][0])

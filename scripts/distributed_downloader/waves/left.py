@@ -13,6 +13,7 @@ from typing import Any
 from distributed_downloader.courtesy.ignored import read_ignored
 from distributed_downloader.durable import write_json
 from distributed_downloader.errors import ConfigError
+from distributed_downloader.lists.generations import Generation
 from distributed_downloader.paths import OutputPaths
 from distributed_downloader.settings import Settings
 
@@ -103,7 +104,8 @@ def rules_of_today(settings: Settings) -> str:
         ignored = sorted(read_ignored(settings.paths.ignored_table))
     except ConfigError:
         return "unreadable"  # whoever counts next will say so
-    said = json.dumps([settings.retries_waves, ignored])
+    generation = Generation.of(settings.paths).number
+    said = json.dumps([settings.retries_waves, ignored, generation, settings.retry_failed])
     return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 

@@ -17,7 +17,8 @@ from distributed_downloader.courtesy.budgets import budget_of
 from distributed_downloader.courtesy.group_pace import Memory
 from distributed_downloader.courtesy.ignored import read_ignored
 from distributed_downloader.durable import read_json, write_json, write_parquet
-from distributed_downloader.paths import Batch, OutputPaths
+from distributed_downloader.lists.generations import rows_by_batch
+from distributed_downloader.paths import Batch
 from distributed_downloader.settings import Settings
 from distributed_downloader.tables import SCHEDULE
 from distributed_downloader.waves.left import LeftRows
@@ -36,12 +37,6 @@ MOST_DOUBLINGS = 50  # of a rest: any further one is over wait_s by far
 
 Sleep = Callable[[float], None]
 WorkByGroup = Mapping[str, Mapping[Batch, LeftRows]]
-
-
-def rows_by_batch(paths: OutputPaths) -> dict[Batch, int]:
-    """Every batch with its rows, in the order of partitions.parquet."""
-    table = pl.read_parquet(paths.partitions, columns=["server_name", "partition_id", "rows"])
-    return {Batch(server, number): rows for server, number, rows in table.iter_rows()}
 
 
 def work_left(settings: Settings) -> WorkByGroup:

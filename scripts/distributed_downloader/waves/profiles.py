@@ -25,6 +25,7 @@ from distributed_downloader.courtesy.ignored import is_ignored, read_ignored
 from distributed_downloader.courtesy.ownership import Ownership
 from distributed_downloader.durable import whole_file, write_parquet
 from distributed_downloader.errors import DownloaderError
+from distributed_downloader.lists.generations import rows_by_batch
 from distributed_downloader.mpi import Solo
 from distributed_downloader.paths import Batch
 from distributed_downloader.records import ErrorClass, Failed, Fetched, Outcome, Row
@@ -36,7 +37,7 @@ from distributed_downloader.waves.deadline import Deadline
 from distributed_downloader.waves.duty import Duty, GroupOrders, Worker
 from distributed_downloader.waves.left import LEARNED_NAME
 from distributed_downloader.waves.memories import PROFILE_FOLDER, memory_file
-from distributed_downloader.waves.planning import rows_by_batch, servers_left
+from distributed_downloader.waves.planning import servers_left
 from distributed_downloader.waves.rank import Effort
 from distributed_downloader.waves.wave import Bounds, settle_batches, work
 from distributed_downloader.waves.whereabouts import needs_whereabouts, settle_whereabouts

@@ -23,6 +23,7 @@ from distributed_downloader.courtesy.ignored import read_ignored
 from distributed_downloader.courtesy.ownership import Ownership
 from distributed_downloader.durable import crash_point, write_json, write_parquet
 from distributed_downloader.errors import DownloaderError, FolderError, LockError
+from distributed_downloader.lists.generations import rows_by_batch
 from distributed_downloader.mpi import World
 from distributed_downloader.paths import Batch
 from distributed_downloader.records import Row
@@ -39,7 +40,6 @@ from distributed_downloader.waves.left import LEARNED_NAME, LeftRows, rules_of_t
 from distributed_downloader.waves.memories import blocks_of, memory_file, sum_up
 from distributed_downloader.waves.news import News, Stop, progress_of
 from distributed_downloader.waves.nodes import Watch, node_hours, peak_mb
-from distributed_downloader.waves.planning import rows_by_batch
 from distributed_downloader.waves.progress import write_progress
 from distributed_downloader.waves.rank import Effort
 from distributed_downloader.waves.worklist import count_left, read_rows, rows_left

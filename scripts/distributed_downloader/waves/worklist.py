@@ -14,10 +14,15 @@ from distributed_downloader.courtesy.groups import group_of, groups_of
 from distributed_downloader.courtesy.ignored import is_ignored
 from distributed_downloader.durable import read_json
 from distributed_downloader.paths import Batch, OutputPaths
-from distributed_downloader.records import Row, State
+from distributed_downloader.records import Known, Row, State
 from distributed_downloader.settings import Settings
-from distributed_downloader.storage.batch_files import COMPLETED_NAME
-from distributed_downloader.storage.shards import read_states
+from distributed_downloader.storage.again import Again
+from distributed_downloader.storage.batch_files import (
+    COMPLETED_NAME,
+    BatchFiles,
+    read_states,
+    without_gone,
+)
 from distributed_downloader.tables import EXPECTED_HASH
 from distributed_downloader.urls.normalise import server_of
 from distributed_downloader.waves.left import LeftRows
@@ -25,6 +30,7 @@ from distributed_downloader.waves.left import LeftRows
 LEFT = (State.PENDING.value, State.FAILED_RETRYABLE.value)
 SLICE_ROWS = 256
 META = ("license", "source", "title", EXPECTED_HASH)
+KNOWN = ("etag", "last_modified", "hashsum_original")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +38,9 @@ class RowsLeft:
     """What a look at a batch tells: its rows that are left, by group of the server to ask."""
 
     batch: Batch
-    table: pl.DataFrame  # number, group, asked (a server), is_pending, waves_tried, target
+    # number, group, asked (a server), is_pending, waves_tried, target; of images that are asked for
+    # again, also etag, last_modified, hashsum_original
+    table: pl.DataFrame
 
     @property
     def by_group(self) -> dict[str, LeftRows]:
@@ -54,21 +62,15 @@ class RowsLeft:
 
 def rows_left(batch: Batch, settings: Settings, ignored: frozenset[str] = frozenset()) -> RowsLeft:
     """Which rows of the batch have no final state, those of ignored servers left out."""
-    urls = pl.read_parquet(settings.paths.batch_urls(batch), columns=["uuid", "server"])
-    states = read_states(batch, settings.paths, settings.retries_waves)
-    if states.is_empty():
-        empty = pl.lit(None, pl.String)
-        known = urls.with_columns(waves_tried=pl.lit(0, pl.Int32), target=empty, state=empty)
-    else:
-        known = urls.join(states, on="uuid", how="left", maintain_order="left")
-    left = (
-        known.with_row_index("number")
-        .filter(pl.col("state").is_null() | pl.col("state").is_in(LEFT))
-        .with_columns(asked=pl.col("target").map_elements(server_of, return_dtype=pl.String))
-        .with_columns(pl.coalesce("asked", "server").alias("asked"))
-    )
-    asked = left["asked"].unique().to_list()
-    groups = groups_of(asked, settings.politeness)
+    paths = settings.paths
+    urls = pl.read_parquet(paths.batch_urls(batch), columns=["uuid", "server"])
+    urls = without_gone(urls.with_row_index("number"), batch, paths)
+    left = _unfinished(urls, read_states(batch, paths, settings.retries_waves))
+    left = left.with_columns(
+        asked=pl.col("target").map_elements(server_of, return_dtype=pl.String)
+    ).with_columns(pl.coalesce("asked", "server").alias("asked"))
+    left = pl.concat([left, _old_images(batch, urls, settings)], how="diagonal")
+    groups = groups_of(left["asked"].unique().to_list(), settings.politeness)
     unwanted = [server for server in left["server"].unique() if is_ignored(server, ignored)]
     table = left.filter(~pl.col("server").is_in(unwanted)).select(
         "number",
@@ -77,8 +79,42 @@ def rows_left(batch: Batch, settings: Settings, ignored: frozenset[str] = frozen
         pl.col("state").fill_null(State.PENDING.value).eq(State.PENDING.value).alias("is_pending"),
         pl.col("waves_tried").fill_null(0),
         "target",
+        *KNOWN,
     )
-    return RowsLeft(batch, table)
+    return RowsLeft(batch, table.sort("number"))
+
+
+def _unfinished(urls: pl.DataFrame, states: pl.DataFrame) -> pl.DataFrame:
+    """The rows without a final state."""
+    if states.is_empty():
+        empty = pl.lit(None, pl.String)
+        return urls.with_columns(waves_tried=pl.lit(0, pl.Int32), target=empty, state=empty)
+    known = urls.join(states, on="uuid", how="left", maintain_order="left")
+    return known.filter(pl.col("state").is_null() | pl.col("state").is_in(LEFT))
+
+
+def _old_images(batch: Batch, urls: pl.DataFrame, settings: Settings) -> pl.DataFrame:
+    """The rows whose image is asked for again: number, server, asked, target, KNOWN.
+
+    One whose image came from another group, by a redirect, is asked for there: that is where what
+    was said of it holds.
+    """
+    schema = dict.fromkeys(("asked", "target", *KNOWN), pl.String)
+    again = Again.of(settings.paths)
+    if again.seen_before is None:
+        return urls.clear().with_columns(pl.lit(None, kind).alias(n) for n, kind in schema.items())
+    images = BatchFiles.of(settings.paths.batch_images(batch)).old_images(again)
+    old = urls.join(images, on="uuid", how="inner", maintain_order="left").with_columns(
+        asked=pl.coalesce(
+            pl.col("final_url").map_elements(server_of, return_dtype=pl.String), "server"
+        )
+    )
+    groups = groups_of({*old["asked"], *old["server"]}, settings.politeness)
+    is_elsewhere = pl.col("asked").replace_strict(groups) != pl.col("server").replace_strict(groups)
+    return old.with_columns(
+        asked=pl.when(is_elsewhere).then("asked").otherwise("server"),
+        target=pl.when(is_elsewhere).then("final_url"),
+    )
 
 
 def count_left(
@@ -86,7 +122,7 @@ def count_left(
 ) -> dict[str, LeftRows]:
     """Rows left of each group; a batch that is completed, or that nobody touched, is not opened."""
     folder = settings.paths.batch_images(batch)
-    if _is_completed(folder, settings):
+    if not rows or _is_completed(folder, settings):
         return {}
     if folder.exists() or batch.is_mixed:
         return rows_left(batch, settings, ignored).by_group
@@ -97,9 +133,14 @@ def count_left(
 
 
 def _is_completed(folder: Path, settings: Settings) -> bool:
-    """Whether its rows are final by the settings of today: more waves may be allowed by now."""
+    """Whether its rows are final by the settings of today: more may be allowed by now."""
     mark = read_json(folder / COMPLETED_NAME)
-    return mark is not None and mark.get("retries_waves", 0) >= settings.retries_waves
+    if mark is None or mark.get("retries_waves", 0) < settings.retries_waves:
+        return False
+    again = Again.of(settings.paths)
+    if mark.get("retry_wave", 0) < again.retry_wave:
+        return False
+    return again.seen_before is None or (mark.get("seen") or again.seen_before) >= again.seen_before
 
 
 def read_rows(left: RowsLeft, group: str, paths: OutputPaths) -> Iterator[Row]:
@@ -132,4 +173,5 @@ def _slice(batch: Batch, numbers: pl.DataFrame, paths: OutputPaths) -> Iterator[
             waves_tried=values["waves_tried"],
             target=values["target"],
             meta={name: values[name] for name in META},
+            known=Known(*(values[n] for n in KNOWN)) if values["hashsum_original"] else None,
         )

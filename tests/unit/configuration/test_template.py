@@ -83,6 +83,7 @@ SECTIONS = [
     ("urls/", tables.URLS),
     ("urls/", tables.PARTITIONS),
     ("urls/", tables.DUPLICATES),
+    ("urls/", tables.TOMBSTONES),
     ("profiles.csv", tables.PROFILES),
     ("schedules/", tables.SCHEDULE),
     ("schedules/", tables.LEARNED),

@@ -400,11 +400,13 @@ def test_a_list_that_is_touched_or_moved_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("same_size", [True, False])
-def test_another_list_is_refused(tmp_path: Path, same_size: bool) -> None:
+def test_another_list_needs_the_table_of_batches(tmp_path: Path, same_size: bool) -> None:
     settings, _ = partitioned(tmp_path, urls("a.org/1"))
     path = Path(settings.path_to_input)
     path.write_text(path.read_text().replace("/1", "/2" if same_size else "/22"))
     os.utime(path, (1, 1))
+    check_folder(settings)  # it may be gone on with
+    settings.paths.partitions.unlink()
     with pytest.raises(FolderError, match=r"made from another list.*give another path_to_output"):
         check_folder(settings)
 
