@@ -38,7 +38,7 @@ def before_tool(wildcards):
     """The tool before it in this run; before the first, the count of all that was downloaded."""
     tools = [*tools_of_run(), wildcards.tool]
     earlier = tools[: tools.index(wildcards.tool)]
-    return ran_tool(earlier[-1]) if earlier else rules.verify_dataset.output.flag
+    return ran_tool(earlier[-1]) if earlier else str(rules.verify_dataset.output.flag)
 
 
 def tool_jobs(wildcards):

@@ -110,3 +110,23 @@ rule account_for_tool:
     shell:
         "exec env {params.variables} {params.python} {params.script} --config {params.config:q} --log {log:q}"
         " --tool {wildcards.tool} --jobs {input.jobs:q} --flag {output.flag:q}"
+
+
+# Whose removals: --config tool=<name>. It needs no download, and nothing needs it.
+rule restore:
+    log:
+        OUT.logs / "tools" / "restore.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    resources:
+        tables=1,
+    params:
+        variables=variables("tools"),
+        python=PYTHON,
+        script=SCRIPTS / "restore_images.py",
+        config=CONFIG_PATH,
+    message:
+        "Putting back what a tool removed"
+    shell:
+        "exec env {params.variables} {params.python} {params.script} --config {params.config:q} --log {log:q}"

@@ -12,14 +12,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from distributed_downloader.running.launch import download_images
+    from distributed_downloader.running.launch import apply_tools, download_images
     from distributed_downloader.storage.dataset import Dataset
 
-__all__ = ["Dataset", "__version__", "download_images"]
+__all__ = ["Dataset", "__version__", "apply_tools", "download_images"]
 
 __version__ = "0.1.0"
 
-_HOMES = {"Dataset": "storage.dataset", "download_images": "running.launch"}
+_HOMES = {
+    "Dataset": "storage.dataset",
+    "apply_tools": "running.launch",
+    "download_images": "running.launch",
+}
 
 
 def __getattr__(name: str) -> Any:

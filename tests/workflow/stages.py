@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from distributed_downloader.configuration.effective import write_effective_config
+from distributed_downloader.durable import read_json
 from distributed_downloader.running.begin import settings_for
 from distributed_downloader.waves.due import first_wave, next_wave_is_due
 
@@ -28,6 +29,7 @@ IMPORTED_ONCE = [
     "distributed_downloader.waves.profiles",
     "distributed_downloader.accounts.verification",
     "distributed_downloader.waves.wave",
+    "distributed_downloader.tools.steps",
     "tests.workflow.stages",
 ]
 
@@ -35,6 +37,7 @@ IMPORTED_ONCE = [
 class Stages:
     """Plays stages: partition, grow, profile, schedule, download, verify; wave and waves are short
     for the next schedule and download, and for those that are due.
+    A tool's name is short for its three steps.
     """
 
     def __init__(self) -> None:
@@ -88,6 +91,16 @@ def _command_lines(stage: str, settings: Any) -> Any:
             yield _schedule(wave, first)
         case "download":
             yield _download(wave)
+        case tool if tool in ("size_based", "duplication_based", "compact", "resize"):
+            flag = ["--flag", str(settings.paths.logs / "flag.json")]
+            plan = settings.paths.logs / "plan.json"
+            progress = ["--progress", str(settings.paths.logs / "progress.json")]
+            yield ["filter_images.py", "--tool", tool, *flag]
+            yield ["schedule_partitions.py", "--tool", tool, "--plan", str(plan)]
+            if read_json(plan)["is_due"]:
+                yield ["run_tool.py", "--tool", tool, "--ranks", "1", *progress]
+        case "restore":
+            yield ["restore_images.py"]
         case "wave":
             yield from _wave(wave, first)
         case "waves":

@@ -25,7 +25,7 @@ from distributed_downloader.storage.removal import remove_images
 from distributed_downloader.storage.shards import read_states
 from tests.workflow.stages import SCRIPTS, Stages
 
-NOT_OF_THE_MAIN_JOB = {"remove:after_removed"}  # of tools: tests/unit/test_shards.py
+OF_TOOLS = ("tool", "remove", "restore", "compact", "resize")
 SETTLED = ("ok", "failed_final")
 KILLED = -9
 RATE = 100.0
@@ -55,8 +55,8 @@ def crash_points() -> list[str]:
     found = set()
     for file in (SCRIPTS / "distributed_downloader").rglob("*.py"):
         found |= set(re.findall(r'crash_point\("([\w:]+)"\)', file.read_text()))
-    found -= {name for name in found if name.startswith("grow:")}  # test_growth.py
-    return sorted(found - NOT_OF_THE_MAIN_JOB)
+    others = ("grow", *OF_TOOLS)  # test_growth.py, test_tool_kills.py
+    return sorted(name for name in found if name.partition(":")[0] not in others)
 
 
 @pytest.fixture(scope="module")

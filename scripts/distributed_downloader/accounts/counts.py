@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 
@@ -24,6 +24,11 @@ WIDTHS_S = (  # each divides the next
 )
 MOST_BUCKETS = 60  # as many as a figure shows well
 COMPACT_ROWS = 200_000
+
+
+REMOVALS = pl.Schema(
+    {"tool": pl.String, "reason": pl.String, "refetch": pl.Boolean, "rows": pl.Int64}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,7 @@ class Counts:
     waves: Mapping[int, WaveImages]  # -1: samples that profile fetched
     timeline: Timeline
     damages: tuple[str, ...] = ()  # sentences on files that are taken out of use
+    removals: pl.DataFrame = field(default_factory=REMOVALS.to_frame)
 
     @property
     def states(self) -> dict[str, int]:
@@ -100,6 +106,7 @@ class Tally:
 
     def __init__(self) -> None:
         self._servers = [pl.DataFrame(schema=PER_SERVER)]
+        self._removals = REMOVALS.to_frame()
         self._held = 0
         self._left: dict[str, LeftRows] = {}
         self._waves: dict[int, WaveImages] = {}
@@ -115,6 +122,12 @@ class Tally:
         self._held += len(counted)
         if self._held > COMPACT_ROWS:
             self._servers, self._held = [self._compact()], 0
+
+    def add_removals(self, removed: pl.DataFrame) -> None:
+        """Images that tools took out: REMOVALS."""
+        keys = ["tool", "reason", "refetch"]
+        known = pl.concat([self._removals, removed.select(REMOVALS.names())])
+        self._removals = known.group_by(keys).agg(pl.col("rows").sum()).sort(keys)
 
     def add_batch(self, batch: BatchCount) -> None:
         """What else is known of a batch.
@@ -145,6 +158,7 @@ class Tally:
             left=dict(sorted(left.items())),
             waves=dict(sorted(self._waves.items())),
             timeline=_timeline(self._seconds, self._width_s),
+            removals=self._removals,
         )
 
     def _compact(self) -> pl.DataFrame:

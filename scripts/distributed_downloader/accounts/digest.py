@@ -48,6 +48,11 @@ def _lines(summary: Summary) -> Iterator[Line]:
         for item in summary["policy"]
     ]
     yield from _listed("Not allowed", policy)
+    removed = [
+        f"{count(item['rows']):>9}  {item['tool']}: {item['reason']}{_again(item['refetch'])}"
+        for item in summary["removals"]
+    ]
+    yield from _listed("Removed", removed)
     blocked = [
         f"{count(item['left']):>9}  {item['group']}, until {moment(item['blocked_until'])}: "
         f"{item['cause']}"
@@ -86,6 +91,10 @@ def _at(servers: list[str], total: int) -> str:
     if total == 1:
         return f", at {servers[0]}"
     return f", at {count(total)} servers, most at {servers[0]}"
+
+
+def _again(refetch: bool) -> str:
+    return ", to be fetched again" if refetch else ""
 
 
 def _time(summary: Summary) -> str:

@@ -31,8 +31,8 @@ from distributed_downloader.lists.generations import Generation
 from distributed_downloader.paths import Batch, OutputPaths
 from distributed_downloader.records import State
 from distributed_downloader.settings import Settings
-from distributed_downloader.storage.batch_files import read_states, without_gone
-from distributed_downloader.storage.evidence import images_of, problems_of
+from distributed_downloader.storage.batch_files import REMOVED_NAME, read_states, without_gone
+from distributed_downloader.storage.evidence import images_of, problems_of, removals_of
 from distributed_downloader.storage.mending import Mender, Writing
 from distributed_downloader.tables import LEDGER
 from distributed_downloader.urls.normalise import server_of
@@ -157,6 +157,8 @@ def _batches(recount: Recount, partitions: pl.DataFrame) -> Iterator[pl.DataFram
 
 def _note(recount: Recount, batch: Batch, rows: int, look: Look, count: BatchCount) -> None:
     recount.tally.add_batch(count)
+    if REMOVED_NAME in look.files:
+        recount.tally.add_removals(removals_of(batch, recount.paths))
     recount.notes.add(batch, rows, look, count)
 
 

@@ -4,6 +4,7 @@ rows, states          the ledger; rows is the input's
 rejected              rows that cannot be fetched, were not selected or denied, by reason
 repairs               URLs that were mended, by word; one may count under several
 errors                by class and state: rows, servers, what the class means
+removals              by tool and reason: rows, and whether they are fetched again (refetch)
 given_up, policy      what is final without an image and why; what rules cost, and their setting
 servers, groups       rows by server; limits, peaks, refusals and blocks by group
 waves, timeline       seconds, ranks, images, requests, bytes; images over time
@@ -73,6 +74,7 @@ def summarise(
         "errors": _errors(counts.servers),
         "given_up": _given_up(counts.servers),
         "policy": _policy(counts.servers),
+        "removals": counts.removals.sort("rows", "tool", descending=[True, False]).to_dicts(),
         "servers": _servers(counts.servers, known_profiles(paths), group_of),
         "groups": by_group(read_learned(paths)),
         "waves": waves,

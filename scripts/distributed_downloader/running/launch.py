@@ -1,4 +1,4 @@
-"""The workflow, started from Python: `download_images("my.yaml")`.
+"""The workflow, started from Python: `download_images("my.yaml")`, or `apply_tools` for one tool.
 
 Snakemake runs as a process of its own, in the caller's working directory.
 """
@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from distributed_downloader.configuration.config import load_settings
 from distributed_downloader.errors import ConfigError, DownloaderError
 from distributed_downloader.house import house
 from distributed_downloader.running.outcome import Outcome, plain
 from distributed_downloader.running.relay import relay
+from distributed_downloader.tools.registry import check_names
 
 # -P: nothing in the caller's working directory may pass for a module of Snakemake's
 SNAKEMAKE = (sys.executable, "-P", "-m", "snakemake")
@@ -44,6 +46,25 @@ def download_images(
         raise ConfigError(f"There is no config file {config}: copy config/config.yaml there first.")
     configs = [config, *_written(overrides)]
     run_workflow(_command(configs, profile or DEFAULT_PROFILE, targets), logger)
+
+
+def apply_tools(
+    config_path: str | Path,
+    tool_name: str,
+    logger: logging.Logger | None = None,
+    *,
+    profile: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> None:
+    """Run one tool over the dataset of this config, or continue it; what is not downloaded yet, is.
+
+    Arguments and errors as `download_images`. Raises ConfigError for a tool that is not there.
+    """
+    config = Path(config_path).absolute()
+    folder = load_settings(config).raw["tools_parameters"]["folder"] if config.is_file() else ""
+    folder = (overrides or {}).get("tools_parameters", {}).get("folder", folder)
+    check_names([tool_name], folder)
+    download_images(config, logger, profile=profile, targets=[tool_name], overrides=overrides)
 
 
 def _command(configs: Sequence[Path], profile: str | Path, targets: Sequence[str]) -> list[str]:

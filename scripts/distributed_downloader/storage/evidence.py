@@ -19,6 +19,12 @@ def images_of(batch: Batch, paths: OutputPaths) -> pl.DataFrame:
     return without_gone(files.images().select(IMAGE.names()).collect(), batch, paths)
 
 
+def removals_of(batch: Batch, paths: OutputPaths) -> pl.DataFrame:
+    """What tools took out of the batch: tool, reason, refetch, rows."""
+    removed = BatchFiles.of(paths.batch_images(batch)).removed()
+    return removed.group_by("tool", "reason", "refetch").agg(rows=pl.len().cast(pl.Int64)).collect()
+
+
 def problems_of(
     batch: Batch, paths: OutputPaths, images: pl.DataFrame, states: pl.DataFrame
 ) -> Iterator[str]:

@@ -5,10 +5,10 @@ stay noted: nothing of the shard is touched, so that a removal can be undone. `c
 what is left of such shards into new ones; what it reclaimed cannot be restored, and is still known.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from distributed_downloader.durable import crash_point
@@ -19,12 +19,10 @@ from distributed_downloader.storage.batch_files import (
     SUCCESSES_NAME,
     BatchFiles,
 )
-from distributed_downloader.storage.image_files import ImageFile
 from distributed_downloader.storage.shards import (
-    TABLE_METADATA,
     Allowed,
-    clear_away,
     move_images,
+    read_metadata,
     write_table,
 )
 from distributed_downloader.tables import REMOVED, SUCCESSES
@@ -96,19 +94,26 @@ def compact_batch(batch: Batch, paths: OutputPaths, *, allowed: Allowed) -> int:
     """Reclaim the bytes of removed images; how many bytes that were."""
     folder = paths.batch_images(batch)
     removed = BatchFiles.of(folder).removed().collect()
-    sources = removed.filter(_HAS_BYTES)["file"].unique(maintain_order=True).to_list()
-    if not sources:
+    noted = removed.filter(_HAS_BYTES)["file"].unique(maintain_order=True)
+    if noted.is_empty():
         return 0
-    reclaimed = _bytes_of(folder, removed.filter(_HAS_BYTES))
-    images, next_shard = move_images(batch, folder, _table(folder), sources, allowed)
+    sources = [name for name in noted if "/" not in name and (folder / name).exists()]
+    reclaimed, shards_before = _bytes_of(folder, sources), set(folder.glob("images-*.h5"))
+    table = _table(folder)
+    in_use = set(table.select(pl.col("file").unique()).collect()["file"])
+    moving = [name for name in sources if name in in_use]  # others may be damaged: they just go
+    images, next_shard = move_images(batch, folder, table, moving, allowed)
+    reclaimed -= _bytes_of(folder, set(folder.glob("images-*.h5")) - shards_before)
     metadata = {**_metadata(folder), "next_shard": str(next_shard)}
     crash_point("compact:before_successes")
     write_table(folder / SUCCESSES_NAME, images, metadata, allowed)
     crash_point("compact:after_successes")
+    for name in sources:  # before the rows forget them: else a kill would leave them for ever
+        (folder / name).unlink()
+    crash_point("compact:after_shards")
     nowhere = [pl.lit(None, REMOVED[name]).alias(name) for name in ("file", "index")]
     write_table(folder / REMOVED_NAME, removed.lazy().with_columns(nowhere), {}, allowed)
     crash_point("compact:after_removed")
-    clear_away(folder)
     return reclaimed
 
 
@@ -120,20 +125,8 @@ def _table(folder: Path) -> pl.LazyFrame:
 
 
 def _metadata(folder: Path) -> dict[str, str]:
-    """Which parts the table has taken in, and the number of its next shard."""
-    try:
-        metadata = pl.read_parquet_metadata(folder / SUCCESSES_NAME)
-    except FileNotFoundError:
-        return {}
-    return {name: metadata[name] for name in metadata if name in TABLE_METADATA}
+    return read_metadata(folder / SUCCESSES_NAME)
 
 
-def _bytes_of(folder: Path, rows: pl.DataFrame) -> int:
-    total = 0
-    for (name,), images in rows.group_by("file"):
-        if not (folder / str(name)).exists():
-            continue
-        with ImageFile(folder / str(name)) as file:
-            sizes = file.sizes("data") + file.sizes("original")
-        total += int(np.sum(sizes[images["index"].to_numpy()]))
-    return total
+def _bytes_of(folder: Path, names: Iterable[str | Path]) -> int:
+    return sum((folder / name).stat().st_size for name in names)

@@ -18,7 +18,7 @@ import logging
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +61,8 @@ __all__ = [
     "clear_away",
     "consolidate",
     "move_images",
+    "new_shard",
+    "read_metadata",
     "read_states",
     "replace_table",
     "write_table",
@@ -73,7 +75,7 @@ SMALL_SHARD_BYTES = 64 << 20
 MAX_SMALL_SHARDS = 16
 
 _SHARD = re.compile(r"images-(\d+)\.h5")
-TABLE_METADATA = {"absorbed", "next_shard"}
+_NOT_OURS = {"ARROW:schema"}  # what polars itself writes into a table's metadata
 _PLACE = ["file", "index"]
 _MOVED = {"file": pl.String, "index": pl.Int64, "new_file": pl.String, "new_index": pl.Int64}
 
@@ -154,6 +156,15 @@ def _relocated(images: pl.LazyFrame, moved: pl.DataFrame) -> pl.LazyFrame:
     return joined.with_columns(new_places).select(SUCCESSES.names())
 
 
+def read_metadata(table: Path) -> dict[str, str]:
+    """What our writers noted in a table: the parts it has taken in, the next shard's number, ..."""
+    try:
+        metadata = pl.read_parquet_metadata(table)
+    except FileNotFoundError:
+        return {}
+    return {name: metadata[name] for name in metadata if name not in _NOT_OURS}
+
+
 def move_images(
     batch: Batch, folder: Path, images: pl.LazyFrame, sources: list[str], allowed: Allowed
 ) -> tuple[pl.LazyFrame, int]:
@@ -173,6 +184,26 @@ def move_images(
         moved.append(rows.select(*_PLACE, **places_now))
         number += 1
     return _relocated(images, pl.concat(moved)), number
+
+
+def new_shard(
+    batch: Batch, folder: Path, images: Sequence[tuple[str, bytes, bytes]], allowed: Allowed
+) -> tuple[str, int]:
+    """Write (uuid, image, its original or nothing) as a shard that no table names yet.
+
+    Returns its name, and the number of the next shard.
+    """
+    number = _next_shard(folder)
+    path = folder / f"images-{number}.h5"
+    uuids = [uuid for uuid, _, _ in images]
+    with whole_file(path) as beside, new_image_file(beside, batch, uuids) as shard:
+        data, originals = [body for _, body, _ in images], [body for _, _, body in images]
+        for kind, bodies in (("data", data), ("original", originals)):
+            if kind == "data" or any(bodies):
+                shard.lay_out(kind, offsets_of([len(body) for body in bodies]))
+                shard.append_all(kind, bodies)
+        allowed()
+    return path.name, number + 1
 
 
 def _next_shard(folder: Path) -> int:

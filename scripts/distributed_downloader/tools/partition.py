@@ -28,6 +28,7 @@ class StoredImage:
 
     row: dict[str, Any]
     bytes: Body = field(repr=False)  # encoded, as stored
+    original: Body = field(default=b"", repr=False)  # as received, if it was asked for and kept
 
     @property
     def uuid(self) -> str:
@@ -69,7 +70,9 @@ class Partition:
         images = BatchFiles.of(self.folder).images()
         return images.join(picked, on="uuid", how="semi", maintain_order="left").collect()
 
-    def images(self, rows: pl.DataFrame | None = None) -> Iterator[StoredImage]:
+    def images(
+        self, rows: pl.DataFrame | None = None, *, with_originals: bool = False
+    ) -> Iterator[StoredImage]:
         """The images with their bytes (None: all `rows`), in the order of the table."""
         files: dict[str, ImageFile] = {}
         with ExitStack() as stack:
@@ -77,5 +80,14 @@ class Partition:
                 name = row["file"]
                 if name not in files:
                     files[name] = stack.enter_context(ImageFile(self.folder / name))
-                yield StoredImage(row, files[name].read(row["index"]))
+                body = files[name].read(row["index"])
+                original = _original(files[name], row, body) if with_originals else b""
+                yield StoredImage(row, body, original)
                 self.tick(1)
+
+
+def _original(file: ImageFile, row: dict[str, Any], body: bytes) -> bytes:
+    """The bytes as received; an image that was stored as it came has no others."""
+    if row["hashsum_original"] == row["hashsum_resized"]:
+        return body
+    return file.read(row["index"], "original")
