@@ -24,12 +24,13 @@ from tests.workflow.conftest import Workflow, new_workflow  # noqa: F401  a fixt
 from tests.workflow.drill import wait_for
 
 SCRIPT = Path(__file__).with_name("cluster")
+IMPATIENT = Path(__file__).with_name("impatient.py")
 PROGRAMS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd", "sbatch", "srun", "sacct")
 START_S = 120
 TIMEOUT_S = 420
 LAUNCHER = "srun --mpi=pmi2 --kill-on-bad-exit=1"
 # Real clusters are asked every 10 s and slower: profiles/slurm. A test has no time for that.
-IN_A_HURRY = ("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10")
+IN_A_HURRY = ("--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "10")
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ class SlurmWorkflow(Workflow):
     def command(self, *words: str) -> list[str]:
         config = self.folder / "config.yaml"
         config.write_text(yaml.safe_dump(self.config))
-        snakemake = [sys.executable, "-m", "snakemake", "--profile", "slurm", *IN_A_HURRY]
+        snakemake = [sys.executable, str(IMPATIENT), "--profile", "slurm", *IN_A_HURRY]
         if self.runtime_min or self.launcher != LAUNCHER:  # replaces all that the profile sets
             wave = (f"mpi={self.launcher}", f"runtime={self.runtime_min or 10}")
             snakemake += ["--set-resources", *(f"download_images:{one}" for one in wave)]
