@@ -34,7 +34,7 @@ drill: setup
 # On a real Slurm of four nodes on this machine: as root; what is missing is installed, see the script.
 test-slurm: setup
 	@sh tests/slurm/install
-	@PATH="$$PATH:/usr/sbin:/sbin" $(BIN)/python -m pytest tests/slurm
+	@PATH="$$PATH:/usr/sbin:/sbin" $(BIN)/python -m pytest tests/slurm -n 4 --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check $(SOURCES)

@@ -1,3 +1,4 @@
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -14,6 +15,11 @@ hypothesis.settings.load_profile("untimed")
 
 # A shell's `&` has its children ignore SIGINT, and so would all that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A proxy of the machine's own leads to no server of a test.
+for name in ("http_proxy", "https_proxy", "no_proxy"):
+    os.environ.pop(name, None)
+    os.environ.pop(name.upper(), None)
 
 StartFleet = Callable[..., Fleet]
 

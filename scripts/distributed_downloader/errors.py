@@ -5,6 +5,7 @@ DownloaderError           one clear sentence for a person; scripts print it and 
 ├── InputError            the list of URLs cannot be read as it is
 ├── FolderError           the output folder holds something that this run must not mix with
 ├── LockError             another run works in the output folder, or has taken it over
+├── NetworkError          this machine reaches nobody
 ├── StorageError          the disk does not take what is written (full, quota, read-only)
 ├── LauncherError         the ranks that started are not the ranks that were asked for
 ├── ToolError             a tool could not do what it was asked for
@@ -34,6 +35,10 @@ class FolderError(DownloaderError):
 
 class LockError(DownloaderError):
     """Another run works in the output folder, or has taken it over."""
+
+
+class NetworkError(DownloaderError):
+    """This machine reaches none of the servers, and it is not theirs to be blamed."""
 
 
 class StorageError(DownloaderError):

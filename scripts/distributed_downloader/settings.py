@@ -92,6 +92,7 @@ class Settings:
     max_nodes: int
     workers_per_node: int
     cpu_per_worker: int
+    idle_nodes_s: float  # for how long half of a wave's nodes may have nothing to do
     logger_level: str
     default_rate_limit: float  # requests per second
     rate_multiplier: float  # share of every limit that is used, at most 1
@@ -105,6 +106,7 @@ class Settings:
     retries_per_row: int  # counted tries of a row in one wave
     retries_waves: int  # waves after which a retryable row is final
     hosts: Mapping[str, str]  # name -> address, asked before DNS
+    proxy: str  # host:port or URL; "" = as the environment says, "none" = no proxy
     tools: tuple[str, ...]
     politeness: Politeness
     images: Images

@@ -116,6 +116,8 @@ def settings_of(config: Mapping[str, Any]) -> Settings:
         retries_per_row=config["retries"]["per_row"],
         retries_waves=config["retries"]["waves"],
         hosts=config["hosts"],
+        proxy=config["proxy"],
+        idle_nodes_s=config["idle_nodes_s"],
         tools=tuple(config["tools"]),
         politeness=_politeness(config["politeness"], paths),
         images=Images(image_size=down["image_size"], **config["images"]),

@@ -36,6 +36,7 @@ from distributed_downloader.logs import tell
 from distributed_downloader.settings import Settings
 from distributed_downloader.storage.lock import Lock, request_stop, stop_orphan
 from distributed_downloader.waves.progress import watch
+from distributed_downloader.wire.proxies import proxies_of
 
 
 def settings_for(given: Mapping[str, Any]) -> Settings:
@@ -43,6 +44,7 @@ def settings_for(given: Mapping[str, Any]) -> Settings:
     settings = settings_of(resolve_config(given))
     check_budgets(settings)
     check_identity(settings)
+    proxies_of(settings.proxy)
     source_named(settings.initializer_type)
     Filters(settings)
     return settings

@@ -3,8 +3,8 @@
 A rank whose servers are all done waits, and so does its node. A wave ends early when
 
 1. the ranks that still work would fit on half of its nodes, or fewer, and
-2. at the pace of the last minute they would go on for more than WORTH_S: what a smaller wave costs
-   (a queue, a start, a plan) is much less, and
+2. at the pace of the last minute they would go on for longer than `idle_nodes_s`, which should be
+   more than a smaller wave costs (a queue, a start, a plan), and
 3. the wave itself has gone on for as long, so that waves do not chase each other.
 """
 
@@ -19,8 +19,7 @@ from dataclasses import dataclass
 
 from distributed_downloader.waves.rank import Tally
 
-WORTH_S = 600.0
-PACE_S = 60.0  # over how long a pace is measured
+PACE_S = 60.0  # over how long a pace is measured, at most
 _LOOK_S = 5.0
 
 
@@ -52,18 +51,20 @@ def node_hours(ranks: Iterable[tuple[str, float]], seconds: float) -> NodeHours:
     return NodeHours(len(worked), len(worked) * seconds / 3600, idle_s / 3600)
 
 
-def should_end(left_s: Mapping[int, float], nodes: int) -> bool:
+def should_end(left_s: Mapping[int, float], nodes: int, idle_nodes_s: float) -> bool:
     """Rules 1 and 2; `left_s` of every rank, 0 for those that are done."""
     working = sum(seconds > 0 for seconds in left_s.values())
     per_node = math.ceil(len(left_s) / nodes)
     needed = math.ceil(working / per_node)
-    return 0 < needed <= nodes / 2 and max(left_s.values()) > WORTH_S
+    return 0 < needed <= nodes / 2 and max(left_s.values()) > idle_nodes_s
 
 
 class Watch:
     """Rank 0's view of all ranks over time."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, idle_nodes_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._idle_nodes_s = idle_nodes_s
+        self._pace_s = min(PACE_S, idle_nodes_s)
         self._clock = clock
         self._began = clock()
         self._looks: deque[tuple[float, dict[int, int]]] = deque()
@@ -73,15 +74,18 @@ class Watch:
         now = self._clock()
         if not self._looks or now - self._looks[-1][0] >= _LOOK_S:
             self._looks.append((now, {rank: done.settled for rank, done in ranks.items()}))
-        while len(self._looks) > 1 and now - self._looks[1][0] >= PACE_S:
+        while len(self._looks) > 1 and now - self._looks[1][0] >= self._pace_s:
             self._looks.popleft()
         then, settled = self._looks[0]
-        if len(ranks) < size or now - self._began < WORTH_S or now - then < PACE_S:
+        if len(ranks) < size or now - self._began < self._idle_nodes_s:
+            return False
+        if now - then < self._pace_s:
             return False
         left_s = {
             rank: _left_s(done, settled.get(rank, 0), now - then) for rank, done in ranks.items()
         }
-        return should_end(left_s, len({done.node for done in ranks.values()}))
+        nodes = len({done.node for done in ranks.values()})
+        return should_end(left_s, nodes, self._idle_nodes_s)
 
 
 def _left_s(done: Tally, settled_before: int, seconds: float) -> float:

@@ -37,6 +37,7 @@ from distributed_downloader.waves.deadline import Deadline
 from distributed_downloader.waves.duty import Duty, GroupOrders, Worker
 from distributed_downloader.waves.left import LEARNED_NAME
 from distributed_downloader.waves.memories import PROFILE_FOLDER, memory_file
+from distributed_downloader.waves.outset import check_way_out
 from distributed_downloader.waves.planning import servers_left
 from distributed_downloader.waves.rank import Effort
 from distributed_downloader.waves.wave import Bounds, settle_batches, work
@@ -156,6 +157,7 @@ async def _sample(
     lock: Lock,
 ) -> Mapping[str, float]:
     """Fetch the samples; the crawl delays (seconds) by server that were met on the way."""
+    await check_way_out(settings, [name for name in batches if not batches[name][0].is_mixed])
     async with client_of(settings) as client:
         duty = _duty(settings, batches, lock)
         worker = Worker(settings, duty, client, on_outcome=lambda r, o: sampled[r.server].take(o))

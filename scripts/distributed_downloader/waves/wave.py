@@ -1,6 +1,7 @@
 """One wave over all its ranks: begin together, work apart, end together.
 
-1. All ranks pass a barrier: no request is sent before everybody is there.
+1. Rank 0 looks whether there is a way out (`outset`). All ranks pass a barrier: no request is sent
+   before everybody is there.
 2. Each rank works through its groups, and tells rank 0 how far it is; rank 0 keeps
    `checkpoint.json` and beats for all. What stops one rank stops all.
 3. After a barrier the ranks share out the batches, consolidate them, and count what is left.
@@ -40,6 +41,7 @@ from distributed_downloader.waves.left import LEARNED_NAME, LeftRows, rules_of_t
 from distributed_downloader.waves.memories import blocks_of, memory_file, sum_up
 from distributed_downloader.waves.news import News, Stop, progress_of
 from distributed_downloader.waves.nodes import Watch, node_hours, peak_mb
+from distributed_downloader.waves.outset import check_way_out
 from distributed_downloader.waves.progress import write_progress
 from distributed_downloader.waves.rank import Effort
 from distributed_downloader.waves.worklist import count_left, read_rows, rows_left
@@ -82,6 +84,7 @@ async def run_wave(settings: Settings, wave: int, world: World, bounds: Bounds) 
     """Take part in a wave. Once all that can be is stored, rank 0 raises what ended it early."""
     started = time.time()
     if world.rank == 0:
+        await check_way_out(settings, servers_of(settings, wave))
         write_json(settings.paths.wave(wave) / STARTED, {"started": started})
         crash_point("wave:after_started")
     async with client_of(settings) as client:
@@ -131,7 +134,7 @@ async def _end_together(world: World, news: News, exchanging: asyncio.Task[None]
 async def _exchange(
     settings: Settings, wave: int | None, news: News, bounds: Bounds, world: World
 ) -> None:
-    started, watch = time.time(), Watch()
+    started, watch = time.time(), Watch(settings.idle_nodes_s)
     may_be_smaller = wave is not None and world.size > 1 and not settings.num_downloads
     while True:
         news.exchange()
@@ -145,6 +148,13 @@ async def _exchange(
                 progress = progress_of(wave, news.tallies.values(), world.size, started)
                 await asyncio.to_thread(write_progress, settings.paths.checkpoint, progress)
         await asyncio.sleep(EXCHANGE_S)
+
+
+def servers_of(settings: Settings, wave: int) -> list[str]:
+    """The wave's servers, one of each group first."""
+    schedule = pl.read_parquet(settings.paths.wave(wave) / "schedule.parquet").explode("servers")
+    firsts = schedule.unique("group", keep="first", maintain_order=True)
+    return [*firsts["servers"], *schedule["servers"]]
 
 
 def duty_of(settings: Settings, wave: int, world: World, allowed: Callable[[], None]) -> Duty:

@@ -4,7 +4,8 @@ import resource
 import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache, partial
 from socket import socket
 from typing import Any
@@ -18,8 +19,18 @@ from distributed_downloader.configuration.identity import names_a_contact
 from distributed_downloader.courtesy.budgets import rules_of
 from distributed_downloader.courtesy.groups import read_book
 from distributed_downloader.settings import Settings
-from distributed_downloader.wire.resolving import NameSettings, Resolver, error_of
+from distributed_downloader.wire.proxies import DIRECT, Proxies, proxies_of
+from distributed_downloader.wire.resolving import (
+    AnonymousError,
+    NameSettings,
+    RefusedAddressError,
+    Resolver,
+    error_of,
+)
 
+_to_proxy: ContextVar[bool] = ContextVar("to_proxy", default=False)  # what is connected to now
+
+NO_DNS_S = 3600.0  # how long a name that does not resolve is not looked up again, behind a proxy
 KEEP_ALIVE_S = 4.5  # under the 5 s after which many servers close: a race that costs a try
 
 
@@ -54,10 +65,12 @@ class WireSettings:
     connections: int | None = None  # at once; None: as many as this process may have files open
     extra_ca: str | None = None  # PEM file of certificates to accept besides the usual ones
     accepts_any_certificate: Callable[[str], bool] = no_server  # of `host` or `host:port`
+    proxies: Proxies = DIRECT
 
     @classmethod
     def of(cls, settings: Settings) -> "WireSettings":
-        """What the run's settings say about connections."""
+        """What the run's settings say about connections, and the environment about proxies."""
+        proxies = proxies_of(settings.proxy)
         politeness = settings.politeness
         goes_by_address = politeness.group_by == "address"
         names = NameSettings(
@@ -67,6 +80,8 @@ class WireSettings:
             allow_public=names_a_contact(settings),
             wait_s=settings.timeouts.connect_s,
         )
+        if proxies.by_scheme:  # a node without internet may have no DNS: asked once, for the wave
+            names = replace(names, remember_failure_s=NO_DNS_S)
 
         @lru_cache(maxsize=10_000)
         def accepts_any_certificate(server: str) -> bool:
@@ -76,6 +91,7 @@ class WireSettings:
             names=names,
             connect_s=settings.timeouts.connect_s,
             accepts_any_certificate=accepts_any_certificate,
+            proxies=proxies,
         )
 
 
@@ -117,6 +133,28 @@ class GuardedConnector(aiohttp.TCPConnector):
                 for protocol, _ in idle:
                     protocol.close()
 
+    async def judge(self, host: str, port: int) -> None:
+        """Judge a target that a proxy is to connect to, as far as that can be done from here.
+
+        A literal, and a name that resolves here, may be refused (OSError). What does not resolve
+        here only the proxy can judge; but who names no contact asks nothing unknown.
+        """
+        try:
+            await self.resolver.resolve(host, port)
+        except (RefusedAddressError, AnonymousError):
+            raise
+        except OSError:
+            if not self._names.allow_public:
+                raise AnonymousError(f"{host} does not resolve here, and may be public") from None
+
+    async def _create_proxy_connection(self, *args: Any, **kwargs: Any) -> Any:
+        """The proxy itself may be at any address: it is the user who names it."""
+        token = _to_proxy.set(True)
+        try:
+            return await super()._create_proxy_connection(*args, **kwargs)
+        finally:
+            _to_proxy.reset(token)
+
     async def _get(self, key: Any, traces: Any) -> Any:
         idle = self._conns.get(key)
         if idle:
@@ -130,11 +168,11 @@ class GuardedConnector(aiohttp.TCPConnector):
         traces: Sequence[Any] | None = None,  # noqa: ARG002
     ) -> list[ResolveResult]:
         # aiohttp does not ask the resolver about literals, nor about what looks like one.
-        return await self.resolver.resolve(host, port)
+        return await self.resolver.resolve(host, port, is_trusted=_to_proxy.get())
 
     def _socket(self, address_info: Any) -> socket:
         family, kind, protocol, _, address = address_info
-        error = error_of("the host", str(address[0]), self._names)
+        error = None if _to_proxy.get() else error_of("the host", str(address[0]), self._names)
         if error is not None:  # the resolver has judged already; this is what is connected to
             raise error
         return socket(family=family, type=kind, proto=protocol)

@@ -7,6 +7,7 @@ httpx.ConnectError
 ├── TlsError              the certificate or the handshake is not accepted
 │   └── ExpiredError, WrongNameError, SelfSignedError
 └── ExhaustedError        this machine has nothing left to connect with
+    └── ProxyError        the proxy is not there, or lets nobody through
 """
 
 import errno
@@ -22,6 +23,8 @@ from distributed_downloader.wire.resolving import AnonymousError, RefusedAddress
 _OUR_OWN_FAULT = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL}
 )
+
+NO_PASSWORD = 407  # Proxy Authentication Required
 
 
 class UnresolvedError(httpx.ConnectError):
@@ -66,12 +69,28 @@ class ExhaustedError(httpx.ConnectError):
     """This machine has no file descriptor, port or memory left: not the server's fault."""
 
 
+class ProxyError(ExhaustedError):
+    """The way out of here is closed: not the server's fault either."""
+
+
 def mapped(error: Exception, request: httpx.Request) -> httpx.RequestError:
     """The httpx exception that says what happened; its text is untrusted."""
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return ProxyError(f"{error.host}:{error.port}: {error.os_error}", request=request)
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return of_proxy(error.status, request)
+    if isinstance(error, RefusedAddressError | AnonymousError):  # judged for a proxy
+        return _of_connecting(error)(str(error), request=request)
     if isinstance(error, aiohttp.ClientConnectorError):
         return _of_connecting(error.os_error)(str(error.os_error), request=request)
     told = error.__cause__ or error
     return _of_talking(error)(str(told) or type(told).__name__, request=request)
+
+
+def of_proxy(status: int, request: httpx.Request) -> httpx.RequestError:
+    """What a proxy says instead of connecting us: for want of a password, or because it cannot."""
+    kind = ProxyError if status == NO_PASSWORD else httpx.ConnectError
+    return kind(f"the proxy answered {status}", request=request)
 
 
 def _of_connecting(error: OSError) -> type[httpx.RequestError]:

@@ -92,10 +92,16 @@ class Resolver(AbstractResolver):
         host: str,
         port: int = 0,
         family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002
+        *,
+        is_trusted: bool = False,
     ) -> list[ResolveResult]:
-        """Checked addresses of a host, a name or a literal; OSError (gaierror) if there is none."""
-        addresses = await self.addresses(host)
-        found = checked(host, addresses, self._settings)
+        """Checked addresses of a host, a name or a literal; OSError (gaierror) if there is none.
+
+        Those of a host that the user trusts (a proxy) are not checked.
+        """
+        found = await self.addresses(host)
+        if not is_trusted:
+            found = checked(host, found, self._settings)
         return [_result(host, address, port) for address in found[:MOST_ADDRESSES]]
 
     async def addresses(self, host: str) -> list[str]:

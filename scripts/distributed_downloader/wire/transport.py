@@ -6,7 +6,7 @@ What aiohttp and httpx would do by themselves, and must not:
 2. rewrite a legal URL: the target goes out byte for byte;
 3. connect to a literal without asking the resolver, which judges addresses (`connections`);
 4. hand out an idle connection on which something arrived unasked: the answer to another row;
-5. follow redirects, keep cookies, decompress, read proxies or passwords from the environment.
+5. follow redirects, keep cookies, decompress, read passwords from .netrc; proxies are `proxies`'.
 
 Errors are httpx's, or of `failures`; `__cause__` is kept.
 """
@@ -24,7 +24,7 @@ from yarl import URL
 
 from distributed_downloader.settings import Settings
 from distributed_downloader.wire.connections import GuardedConnector, WireSettings, tls_context
-from distributed_downloader.wire.failures import mapped
+from distributed_downloader.wire.failures import NO_PASSWORD, mapped, of_proxy
 
 LONGEST_HEADER = 16_384  # bytes of one header
 MOST_HEADERS = 128
@@ -76,21 +76,29 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         session, connector = self._open()
         headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in request.headers.raw]
         leaving = _leaving.set(request.extensions.get("leave"))
+        host, port = request.url.raw_host.decode("ascii"), _port(request.url)
+        proxy = self._settings.proxies.of(request.url.scheme, host, port)
         try:
+            if proxy is not None:
+                await connector.judge(host, port)
             answer = await session.request(
                 request.method,
                 _exact_url(request),
                 headers=headers,
                 data=await request.aread() or None,
+                proxy=proxy,
                 allow_redirects=False,
                 timeout=self._timeout(request),
                 ssl=not self._settings.accepts_any_certificate(_server(request.url)),
             )
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            connector.distrust(request.url.raw_host.decode("ascii"), _port(request.url))
+            connector.distrust(host, port)
             raise mapped(error, request) from error
         finally:
             _leaving.reset(leaving)
+        if proxy is not None and answer.status == NO_PASSWORD:
+            answer.close()
+            raise of_proxy(answer.status, request)
         return _Answer(
             answer.status, headers=list(answer.raw_headers), stream=_Body(answer, request)
         )

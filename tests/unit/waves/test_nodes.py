@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from distributed_downloader.waves.nodes import PACE_S, WORTH_S, Watch, node_hours, should_end
+from distributed_downloader.waves.nodes import PACE_S, Watch, node_hours, should_end
 from distributed_downloader.waves.rank import Tally
 
 
@@ -16,6 +16,7 @@ def test_a_rank_that_ended_after_the_wave_was_timed_costs_nothing_negative():
     assert node_hours([("a", 11.0)], 10.0).idle == 0.0
 
 
+WORTH_S = 600.0
 LONG = WORTH_S + 1
 
 
@@ -34,7 +35,7 @@ LONG = WORTH_S + 1
     ],
 )
 def test_a_wave_ends_early_if_half_of_its_nodes_would_wait_for_long(left_s, nodes, ends):
-    assert should_end(dict(enumerate(left_s)), nodes) is ends
+    assert should_end(dict(enumerate(left_s)), nodes, WORTH_S) is ends
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def watched():
         time = 0.0
 
         def __init__(self):
-            self.watch = Watch(lambda: self.time)
+            self.watch = Watch(WORTH_S, lambda: self.time)
 
         def ends_after(self, total, upto_s, known=4):
             while self.time < upto_s:
