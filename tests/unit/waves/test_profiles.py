@@ -84,6 +84,10 @@ class Place:
         self.asked = []
         partition(self.paths, batches)
         monkeypatch.setattr(profiles, "client_of", self.client)
+        monkeypatch.setattr(profiles, "check_way_out", self.reach)
+
+    async def reach(self, *_: object) -> None:
+        """These servers need no network."""
 
     def client(self, _settings):
         return httpx.AsyncClient(transport=httpx.MockTransport(self.handle))

@@ -69,6 +69,10 @@ class Place:
         partition(self.paths, batches)
         profile(self.paths)
         monkeypatch.setattr(wave, "client_of", self.client)
+        monkeypatch.setattr(wave, "check_way_out", self.reach)
+
+    async def reach(self, *_: object) -> None:
+        """These servers need no network."""
 
     def client(self, _settings):
         return httpx.AsyncClient(transport=httpx.MockTransport(self.handle))
