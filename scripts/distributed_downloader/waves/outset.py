@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from distributed_downloader.errors import NetworkError
 from distributed_downloader.settings import Settings
 from distributed_downloader.waves.nodes import this_node
-from distributed_downloader.waves.planning import read_profiles
+from distributed_downloader.waves.profile_table import read_profiles
 from distributed_downloader.wire.reach import ENOUGH, TRIED, no_way_out
 from distributed_downloader.wording import count
 
@@ -35,6 +35,9 @@ def _worth_trying(settings: Settings, servers: Iterable[str]) -> list[str]:
     planned = list(dict.fromkeys(servers))
     if next(settings.paths.images.glob("*/*"), None) is None:
         return planned[:TRIED]
-    known = {name for name, row in read_profiles(settings.paths).items() if row["success_count"]}
+    if not settings.paths.profiles_table.exists():
+        return []
+    profiles = read_profiles(settings.paths)
+    known = {name for name, profile in profiles.items() if profile["success_count"]}
     good = [server for server in planned if server in known][:TRIED]
     return good if len(good) >= ENOUGH else []
