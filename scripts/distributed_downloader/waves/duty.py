@@ -110,6 +110,11 @@ class Worker:
         """How far it is."""
         return self._rank.tally
 
+    @property
+    def patience_s(self) -> float:
+        """How long a wave with nothing else to do waits for a blocked group."""
+        return self._duty.effort.patience_s
+
     def stop(self, stop: Stop) -> None:
         """No new requests; what was fetched is stored."""
         log.info("stopping: %s", stop.reason)

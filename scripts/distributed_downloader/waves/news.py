@@ -4,6 +4,7 @@ Every rank tells rank 0 once a second how far it is. What must stop everybody (a
 request, a full disk) goes to rank 0, and from there to all.
 """
 
+import math
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from distributed_downloader.mpi import World
 from distributed_downloader.waves.progress import Progress
 from distributed_downloader.waves.rank import Tally
+
+ONLY_RESTING = "only servers that rest are left"  # no interruption: the wave's own end
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,16 @@ class News:
         if self._world.rank == 0:
             for rank in range(1, self._world.size):
                 self._world.tell(rank, stop)
+
+
+def are_resting(tallies: Collection[Tally], ranks: int, patience_s: float) -> bool:
+    """Whether nothing is left in the wave but groups that are blocked for longer than that.
+
+    As long as one rank has work, the others wait: a block may end before that does.
+    """
+    rests_s = [tally.rests_s for tally in tallies]
+    is_any_left = any(seconds < math.inf for seconds in rests_s)
+    return len(rests_s) == ranks and is_any_left and min(rests_s) > patience_s
 
 
 def progress_of(

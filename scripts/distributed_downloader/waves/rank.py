@@ -8,6 +8,7 @@ Nothing here waits for another rank.
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -52,7 +53,7 @@ class Effort:
     """How hard a rank tries."""
 
     tries_per_row: int  # requests for a row in this wave, at most
-    patience_s: float  # when only groups blocked for longer are left, they wait for another wave
+    patience_s: float  # when only groups blocked for longer are left in the wave, it ends
     keeps_retryable: bool = True  # False: a sample that failed for now is left as it was
 
 
@@ -67,6 +68,7 @@ class Tally:
     errors: int = 0
     bytes: int = 0
     blocked: tuple[str, ...] = ()
+    rests_s: float = 0.0  # until it may ask again: 0 at work, infinite with nothing left to do
     node: str = ""  # where it runs
 
 
@@ -128,7 +130,11 @@ class Hand:
 
 
 class Rank:
-    """Works through its queues until all is settled, blocked for long, or it is told to stop."""
+    """Works through its queues until all is settled, or it is told to stop.
+
+    While its groups are blocked it waits, and says for how long: others may be at work meanwhile,
+    and who knows of all ends the wave (`news.are_resting`).
+    """
 
     def __init__(
         self,
@@ -175,6 +181,7 @@ class Rank:
         try:
             await self._until_done(workers, flushing, queues)
         finally:
+            self.tally.rests_s = math.inf
             failures = await self._wind_down(workers, flushing)
             await self._store.flush()
             await asyncio.gather(*(queue.close() for queue in queues.values()))
@@ -195,14 +202,15 @@ class Rank:
             )
             for task in done:
                 task.result()
-            if pending <= {flushing} or self._are_only_blocked_left(queues):
+            if pending <= {flushing}:
                 return
+            self._tell_blocked(queues)
 
-    def _are_only_blocked_left(self, queues: Mapping[str, GroupQueue]) -> bool:
+    def _tell_blocked(self, queues: Mapping[str, GroupQueue]) -> None:
         left = [group for group, queue in queues.items() if not queue.is_finished]
         blocked_s = {group: self._gate.paces[group].blocked_for_s() for group in left}
         self.tally.blocked = tuple(group for group in left if blocked_s[group] > 0)
-        return all(seconds > self._effort.patience_s for seconds in blocked_s.values())
+        self.tally.rests_s = min(blocked_s.values(), default=0.0)
 
     async def _wind_down(
         self, workers: Sequence[asyncio.Task[None]], flushing: asyncio.Task[None]

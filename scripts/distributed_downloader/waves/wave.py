@@ -39,7 +39,13 @@ from distributed_downloader.waves.due import PROGRESS, STARTED
 from distributed_downloader.waves.duty import Duty, GroupOrders, Result, Worker
 from distributed_downloader.waves.left import LEARNED_NAME, LeftRows, rules_of_today, write_left
 from distributed_downloader.waves.memories import blocks_of, memory_file, sum_up
-from distributed_downloader.waves.news import News, Stop, progress_of
+from distributed_downloader.waves.news import (
+    ONLY_RESTING,
+    News,
+    Stop,
+    are_resting,
+    progress_of,
+)
 from distributed_downloader.waves.nodes import Watch, node_hours, peak_mb
 from distributed_downloader.waves.outset import check_way_out
 from distributed_downloader.waves.progress import write_progress
@@ -115,12 +121,12 @@ async def work(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, news.stop_all, Stop(f"{number.name} was received"))
-    exchanging = asyncio.create_task(_exchange(settings, wave, news, bounds, world))
+    exchanging = asyncio.create_task(_exchange(settings, wave, news, bounds, world, worker))
     result = await worker.run()
     if result.failure:
         news.stop_all(Stop(result.failure))
     await _end_together(world, news, exchanging)
-    return result, news.stopped
+    return result, None if news.stopped == ONLY_RESTING else news.stopped
 
 
 async def _end_together(world: World, news: News, exchanging: asyncio.Task[None]) -> None:
@@ -132,7 +138,12 @@ async def _end_together(world: World, news: News, exchanging: asyncio.Task[None]
 
 
 async def _exchange(
-    settings: Settings, wave: int | None, news: News, bounds: Bounds, world: World
+    settings: Settings,
+    wave: int | None,
+    news: News,
+    bounds: Bounds,
+    world: World,
+    worker: Worker,
 ) -> None:
     started, watch = time.time(), Watch(settings.idle_nodes_s)
     may_be_smaller = wave is not None and world.size > 1 and not settings.num_downloads
@@ -142,6 +153,8 @@ async def _exchange(
             with suppress(LockError):  # a hiccup of the disk; the next look may tell
                 if stop := bounds.reached():
                     news.stop_all(stop)
+            if are_resting(news.tallies.values(), world.size, worker.patience_s):
+                news.stop_all(Stop(ONLY_RESTING, is_in_time=True))
             if may_be_smaller and watch.should_end(news.tallies, world.size):
                 news.stop_all(Stop("a smaller wave can go on with the rest", is_in_time=True))
             if news.tallies:

@@ -1,11 +1,12 @@
 """What ranks tell each other: everybody stops, once, and rank 0 knows how far all are."""
 
+import math
 from collections import defaultdict
 
 import pytest
 
 from distributed_downloader.waves import news as room
-from distributed_downloader.waves.news import News, Stop, progress_of
+from distributed_downloader.waves.news import News, Stop, are_resting, progress_of
 from distributed_downloader.waves.rank import Tally
 
 
@@ -97,3 +98,19 @@ def test_tallies_become_one_progress(monkeypatch):
 def test_before_the_first_row_nobody_can_say_how_long_it_takes():
     progress = progress_of(None, [Tally(total=5)], 1, started=0.0)
     assert (progress.stage, progress.predicted_left_s) == ("profile", None)
+
+
+@pytest.mark.parametrize(
+    ("rests_s", "ranks", "is_end"),
+    [
+        ([31.0, 45.0], 2, True),
+        ([31.0, math.inf], 2, True),  # the other one is done
+        ([31.0, 0.0], 2, False),  # the other one works: the block may end before that
+        ([29.0, math.inf], 2, False),  # worth waiting for
+        ([31.0], 2, False),  # nobody has heard of the other one
+        ([math.inf, math.inf], 2, False),  # it ends by itself
+    ],
+)
+def test_a_wave_ends_when_all_that_is_left_in_it_rests_for_long(rests_s, ranks, is_end):
+    tallies = [Tally(rests_s=seconds) for seconds in rests_s]
+    assert are_resting(tallies, ranks, patience_s=30.0) == is_end

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import math
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 
@@ -381,17 +382,27 @@ async def test_a_fault_in_the_codec_is_not_lost(tmp_path, monkeypatch):
     assert work.store.flushes == 1
 
 
-async def test_only_blocked_groups_left_are_left_to_another_wave(tmp_path):
+async def test_with_only_blocked_groups_left_it_waits_says_so_and_is_told_to_end(tmp_path):
     gate = Gate()
     gate.paces["a.org"].blocked_s = 31.0
-    work = Work(tmp_path, ok, gate=gate)
-    tally = await work.run("http://a.org/1")
-    assert (tally.settled, tally.blocked) == (0, ("a.org",))
+    work, rests_s = Work(tmp_path, ok, gate=gate), []
+
+    def end_when_it_says_so(rank):
+        def look():
+            rests_s.append(rank.tally.rests_s)
+            (rank.stop if rank.tally.rests_s else lambda: loop.call_later(0.001, look))()
+
+        loop = asyncio.get_running_loop()
+        loop.call_soon(look)
+
+    tally = await work.run("http://a.org/1", started=end_when_it_says_so)
+    assert rests_s[-1] == 31.0
+    assert (tally.settled, tally.blocked, tally.rests_s) == (0, ("a.org",), math.inf)
     assert gate.is_closed
     assert work.asked == []
 
 
-async def test_a_short_block_is_waited_for(tmp_path):
+async def test_a_block_that_ends_is_waited_for(tmp_path):
     gate = Gate()
     gate.paces["a.org"].blocked_s = 29.0
     work = Work(tmp_path, ok, gate=gate)
