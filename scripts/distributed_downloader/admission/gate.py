@@ -13,12 +13,14 @@ Every answer passes `heard`: it sets its group's pace, and may say that the imag
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx
 
+from distributed_downloader.admission.outage import Outage
 from distributed_downloader.admission.permission import Permission
 from distributed_downloader.courtesy.budgets import Budget
 from distributed_downloader.courtesy.group_pace import GroupPace
@@ -49,6 +51,7 @@ class GateRules:
     pace_of: Callable[[str, str], GroupPace]  # of a group, with one of its servers
     on_block: Callable[[], None]  # write down what is known, before it matters
     budget_of: Callable[[str, str], Budget] | None = None  # of a group, for one server of it
+    outage: Outage | None = None  # who knows whether anybody is there at all
 
 
 class Gate:
@@ -75,6 +78,7 @@ class Gate:
         if server not in self._servers and self._rules.budget_of is not None:
             self.paces[group].tighten(self._rules.budget_of(group, server))
         self._servers.add(server)
+        self._rest_while_cut_off(self.paces[group])
         return self.paces[group]
 
     def close(self) -> None:
@@ -121,6 +125,21 @@ class Gate:
             return None
         return _held_back(url)
 
+    async def is_cut_off(self, began: float) -> bool:
+        """Whether nobody is there: then all groups rest, and what failed counts for nothing."""
+        outage = self._rules.outage
+        if outage is None or not await outage.is_cut_off(began):
+            return False
+        for pace in self.paces.values():
+            self._rest_while_cut_off(pace)
+        self._rules.on_block()
+        return True
+
+    def _rest_while_cut_off(self, pace: GroupPace) -> None:
+        outage = self._rules.outage
+        if outage is not None and outage.until > time.monotonic():
+            pace.rest(outage.until, outage.rest_s)
+
     def heard(self, url: str, answer: Answer) -> Failed | None:
         """What the answer means for the group; a Failed if it means that the row must not go on."""
         return self.heard_robots(url, answer) or self._permission.opt_out(url, answer)
@@ -130,6 +149,8 @@ class Gate:
         server = server_of(url)
         group = self._rules.group_of(server)
         self._connections[group].release()
+        if answer.status is not None and self._rules.outage is not None:
+            self._rules.outage.heard(group, server)
         verdict = self.paces[group].heard(answer, server)
         if verdict.sentence:
             log.info("%s", verdict.sentence)

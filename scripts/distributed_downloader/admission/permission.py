@@ -52,6 +52,9 @@ class Turns(Protocol):
     async def leave(self, url: str) -> Failed | None:
         """As in `fetching.Gate`."""
 
+    async def is_cut_off(self, began: float) -> bool:
+        """As in `fetching.Gate`."""
+
     def heard_robots(self, url: str, answer: Answer) -> Failed | None:
         """As `heard`, without opt-outs."""
 
@@ -70,6 +73,9 @@ class _RobotsGate:
 
     async def leave(self, url: str) -> Failed | None:
         return await self._turns.leave(url)
+
+    async def is_cut_off(self, began: float) -> bool:
+        return await self._turns.is_cut_off(began)
 
     def heard(self, url: str, answer: Answer) -> Failed | None:
         return self._turns.heard_robots(url, answer)

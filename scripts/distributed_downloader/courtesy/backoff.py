@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from distributed_downloader.courtesy.budgets import Backoff
 
 REFUSALS = frozenset({429, 503})
+CUT_OFF = "no server answers, as if the network were cut"  # the cause of a rest that is no block
 
 
 @dataclass(frozen=True, slots=True)

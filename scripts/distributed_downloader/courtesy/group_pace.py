@@ -7,6 +7,7 @@ wall-clock time is only for what goes to the disk.
 """
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Callable
@@ -55,6 +56,8 @@ class GroupPace:
         self._allowance = Allowance(budget, (memory.hour_bytes, memory.day_bytes), start)
         self._servers: dict[str, breaker.ServerState] = {}
         self._met = set(memory.servers)
+        self._witness, self._answered_at = memory.witness, memory.answered
+        self._cut_until, self._silent_s = -math.inf, 0.0
         self._tallies = Tallies(last_request=memory.last_request)
         self._under_way = 0
         self._line, self._door = asyncio.Lock(), asyncio.Lock()
@@ -109,7 +112,13 @@ class GroupPace:
         return False
 
     def _is_stopped(self) -> bool:
-        return self._state.blocked_until > self._now()
+        return max(self._state.blocked_until, self._cut_until) > self._now()
+
+    def rest(self, until: float, seconds: float) -> None:
+        """Nobody is there: ask nothing until then, at the end of a rest of so many seconds."""
+        self._cut_until, self._silent_s = until, seconds
+        self._empty(until)
+        self._changed.set()
 
     async def _rest(self, delay_s: float) -> None:
         """As `_sleep`, to the tenth of a millisecond if nothing else keeps the loop busy."""
@@ -150,6 +159,7 @@ class GroupPace:
         refused_s = max(0.0, self._state.blocked_until - self._now())
         return [
             (refused_s, self._state.cause),
+            (max(0.0, self._cut_until - self._now()), backoff.CUT_OFF),
             *self._allowance.closed(expected, self._wall()),
         ]
 
@@ -192,6 +202,8 @@ class GroupPace:
         if answer.status is None and answer.error_class is None:
             return Verdict(blocked_for_s=self.blocked_for_s())
         now = self._now()
+        if answer.status is not None:
+            self._witness, self._answered_at, self._silent_s = server, self._wall(), 0.0
         self._tallies.heard(answer.status or 0, answer.latency_s, answer.nbytes)
         self._allowance.received(answer.nbytes, now, self._wall())
         before = (self._state.blocked_until, self._rates.rate)
@@ -288,7 +300,8 @@ class GroupPace:
     def memory(self) -> Memory:
         """What must outlive this process."""
         now, wall, state, learned = self._now(), self._wall(), self._state, self._rates
-        blocked_s, cause = max(self._blocks())
+        blocked_s, cause = max(block for block in self._blocks() if block[1] != backoff.CUT_OFF)
+        cut_s = self._cut_until - now
         hour_bytes, day_bytes = self._allowance.used(wall)
         return Memory(
             group=self._budget.group,
@@ -306,6 +319,10 @@ class GroupPace:
             hour_bytes=hour_bytes,
             day_bytes=day_bytes,
             servers=tuple(sorted(self._met)),
+            witness=self._witness,
+            answered=self._answered_at,
+            cut_until=wall + cut_s if cut_s > 0 and self._silent_s else 0.0,
+            silent_s=self._silent_s,
         )
 
     def audit(self, rank: int) -> dict[str, Any]:

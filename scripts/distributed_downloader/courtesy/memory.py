@@ -29,6 +29,10 @@ class Memory:
     hour_bytes: Bins = ()
     day_bytes: Bins = ()
     servers: tuple[str, ...] = ()  # that were asked as this group
+    witness: str = ""  # the last of them that answered
+    answered: float = 0.0  # when it did
+    cut_until: float = 0.0  # nobody was there: asked again then, or when somebody is
+    silent_s: float = 0.0  # how long that rest is
 
     def as_json(self) -> dict[str, Any]:
         """JSON types."""
@@ -45,6 +49,11 @@ class Memory:
             day_bytes=tuple((int(n), int(size)) for n, size in memory.day_bytes),
             servers=tuple(memory.servers),
         )
+
+    @property
+    def rests_until(self) -> float:
+        """By whatever cause."""
+        return max(self.blocked_until, self.cut_until)
 
     @property
     def learned(self) -> tuple[float, float, float] | None:

@@ -7,7 +7,8 @@
 3. A wave that changed nothing earns none: another would change nothing either, unless a server
    rests meanwhile.
 4. If all that is left belongs to blocked groups, a wave is due only if the first of them is free
-   within `politeness.wait_s`; its plan then waits, without a job.
+   within `politeness.wait_s`; its plan then waits, without a job. If the network was cut, a new run
+   looks at once.
 """
 
 import time
@@ -54,6 +55,8 @@ def next_wave_is_due(
     is_more = left["left"] > 0 or (wave == first and _was_cut(paths, wave - 1))
     if not is_more or (settings.num_downloads and wave - first >= settings.num_downloads):
         return False
+    if wave == first and left.get("cut_off"):
+        return True  # nobody was there: perhaps the network is back
     if wave > first and _changed_nothing(_progress(paths, wave - 1)):
         return False
     return bool(left["free_at"] - now() <= settings.politeness.wait_s)

@@ -18,8 +18,9 @@ from typing import Any
 import httpx
 
 from distributed_downloader.admission.gate import Gate, GateRules
+from distributed_downloader.admission.outage import Outage
 from distributed_downloader.admission.permission import Permission
-from distributed_downloader.courtesy.budgets import Budget, budget_of
+from distributed_downloader.courtesy.budgets import Budget, backoff_of, budget_of
 from distributed_downloader.courtesy.group_pace import GroupPace, Memory
 from distributed_downloader.courtesy.groups import group_of
 from distributed_downloader.courtesy.ignored import read_ignored
@@ -35,6 +36,7 @@ from distributed_downloader.waves.news import Stop
 from distributed_downloader.waves.nodes import this_node
 from distributed_downloader.waves.rank import GRACE_S, Effort, OnOutcome, Rank, Tally
 from distributed_downloader.waves.whereabouts import is_settled
+from distributed_downloader.wire.probing import connects
 
 log = logging.getLogger(__name__)
 
@@ -94,8 +96,14 @@ class Worker:
         self._queues: dict[str, GroupQueue] = {}
         self._unsaved = asyncio.Event()
         self._is_over = False
+        outage = Outage(self._connects, backoff_of(settings.politeness), self._memories)
         rules = GateRules(
-            duty.ownership, self._group_of, self._pace_of, self._unsaved.set, self._budget_of
+            duty.ownership,
+            self._group_of,
+            self._pace_of,
+            self._unsaved.set,
+            self._budget_of,
+            outage,
         )
         self._permission = Permission(settings, client)
         self._gate = Gate(rules, self._permission)
@@ -173,6 +181,10 @@ class Worker:
         if orders:
             budget = replace(budget, rate=min(budget.rate, orders.rate_limit))
         return GroupPace(budget, self._memories.get(group))
+
+    async def _connects(self, server: str) -> bool:
+        is_ignored = self._gate.is_ignored(server)
+        return not is_ignored and await connects(server, self._settings)
 
     def _budget_of(self, group: str, server: str) -> Budget:
         return budget_of(group, [server], self._settings)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from distributed_downloader.courtesy.backoff import CUT_OFF
 from distributed_downloader.courtesy.ignored import read_ignored
 from distributed_downloader.durable import write_json
 from distributed_downloader.errors import ConfigError
@@ -90,6 +91,7 @@ def write_left(
             for group, block in sorted(blocked.items())
         },
         "free_at": min(block.blocked_until for block in blocked.values()) if all_wait else 0,
+        "cut_off": any(block.cause == CUT_OFF for block in blocked.values()),
         "waves": finished_waves(paths) if waves is None else waves,
         "written": written,
         "rules": rules,

@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 
+from distributed_downloader.courtesy.backoff import CUT_OFF
 from distributed_downloader.courtesy.groups import group_of
 from distributed_downloader.courtesy.memory import Memory, merge_memories, regrouped
 from distributed_downloader.durable import read_json, write_json
@@ -89,7 +90,10 @@ def _age(folder: Path) -> int:
 def blocks_of(memories: Mapping[str, Memory]) -> dict[str, Block]:
     """Group -> until when it is blocked, and why, for `left.json`."""
     return {
-        group: Block(memory.blocked_until, memory.cause)
+        group: Block(
+            memory.rests_until,
+            CUT_OFF if memory.cut_until > memory.blocked_until else memory.cause,
+        )
         for group, memory in memories.items()
-        if memory.blocked_until
+        if memory.rests_until
     }

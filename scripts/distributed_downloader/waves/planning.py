@@ -86,7 +86,7 @@ def group_work(
     is_alive = memory is not None and memory.accepted > 0
     limit = group_limit(budget_of(group, servers, settings), known, is_alive=is_alive)
     learned = memory.rate if memory is not None and memory.rate else limit
-    blocked_s = max(0.0, memory.blocked_until - time.time()) if memory is not None else 0.0
+    blocked_s = max(0.0, memory.rests_until - time.time()) if memory is not None else 0.0
     sizes = [row["mean_bytes"] for row in known if row["mean_bytes"]]
     return GroupWork(
         group=group,
@@ -146,7 +146,10 @@ def wait_for_turn(settings: Settings, waves_before: int, *, sleep: Sleep = time.
     left = read_json(settings.paths.left)
     if not left:
         return
+    is_first_look = not waves_before and left.get("cut_off")  # the network may be back
     until, why = left["free_at"], "all that is left belongs to servers that rest"
+    if is_first_look:
+        until = 0.0
     if waves_before and not left["pending"]:
         politeness = settings.politeness
         rest_s = politeness.first_s * politeness.factor ** min(waves_before - 1, MOST_DOUBLINGS)

@@ -63,6 +63,9 @@ class Gate(Protocol):
     async def leave(self, url: str) -> Failed | None:
         """Its connection stands: wait until it may really go out. A Failed: it must not."""
 
+    async def is_cut_off(self, began: float) -> bool:
+        """Whether what nobody answered, begun at that time of the loop's, is nobody's fault."""
+
     def heard(self, url: str, answer: Answer) -> Failed | None:
         """Once for every admitted request: frees its slot. A Failed ends the attempt."""
 
@@ -159,6 +162,8 @@ async def _heard(
     """What one request brought (a Response: a redirect), unless the gate says otherwise."""
     try:
         result = await _ask(client, asked, limits)
+        if isinstance(result, Failed) and await _is_nobodys_fault(asked, result):
+            raise _HeldBackError(replace(result, costs_a_try=False, was_sent=False))
     except _HeldBackError as held_back:
         gate.heard(asked.url, asked.answer(None))
         return held_back.failed
@@ -167,6 +172,11 @@ async def _heard(
         raise
     error_class = result.error_class if isinstance(result, Failed) else None
     return gate.heard(asked.url, asked.answer(error_class)) or result
+
+
+async def _is_nobodys_fault(asked: _Asked, failed: Failed) -> bool:
+    is_silent = asked.status is None and failed.error_class in _UNANSWERED
+    return is_silent and await asked.gate.is_cut_off(asked.began)
 
 
 async def _ask(
@@ -258,6 +268,8 @@ def _late(asked: _Asked, limits: FetchLimits, *, is_too_slow: bool) -> Failed:
         message = f"the deadline passed, {nbytes} bytes had come"
     return Failed(error_class, NETWORK_CODE, message, retryable=True, final_url=asked.url)
 
+
+_UNANSWERED = frozenset({ErrorClass.DNS, ErrorClass.CONNECT, ErrorClass.RESET, ErrorClass.TIMEOUT})
 
 # The first that fits, so the narrow ones come first.
 _NETWORK_WORDS: tuple[tuple[type[Exception], ErrorClass], ...] = (

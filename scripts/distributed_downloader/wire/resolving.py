@@ -45,7 +45,7 @@ class NameSettings:
     allow_public: bool = True  # False: our User-Agent names no contact
     wait_s: float = 15.0
     remember_s: float = 300.0
-    remember_failure_s: float = 20.0
+    remember_failure_s: float = 1.0  # no longer: the network may come back
     lookup: Lookup = system_lookup
 
 

@@ -136,6 +136,26 @@ def test_a_group_that_is_stopped_while_a_connection_is_made_is_not_asked() -> No
     run(main())
 
 
+def test_while_nobody_is_there_a_group_rests_and_says_so_until_it_is_answered() -> None:
+    async def main() -> None:
+        pace = pace_of()
+        await ask(pace, server="img.a.org")
+        await pace.turn()
+        pace.rest(virtual_time.now() + 20, 20)
+        assert not await pace.leave()
+        memory = pace.memory()
+        assert (memory.witness, memory.answered) == ("img.a.org", pytest.approx(wall()))
+        assert (memory.cut_until, memory.silent_s) == (pytest.approx(wall() + 20), 20)
+        assert (memory.blocked_until, pace.blocked_for_s()) == (0, 20)
+        pace.heard(Heard(None))  # given up: no answer
+        assert pace.memory().silent_s == 20
+        await ask(pace)
+        assert virtual_time.now() >= 20
+        assert (pace.memory().cut_until, pace.memory().silent_s) == (0, 0)
+
+    run(main())
+
+
 @pytest.mark.parametrize("retry_after", ["30", formatdate(WALL + 30.11, usegmt=True)])
 def test_retry_after_stops_the_group_and_whoever_waits(retry_after: str) -> None:
     async def main() -> None:

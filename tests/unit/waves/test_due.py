@@ -88,6 +88,15 @@ def test_a_wave_that_was_cut_is_followed_by_one_that_consolidates_what_it_stored
     assert not next_wave_is_due(settings.paths, settings, first=first, wave=5)
 
 
+def test_after_a_cut_network_a_new_run_looks_at_once_and_a_running_one_waits(tmp_path):
+    settings = make_settings(tmp_path)
+    cut = {**SOME, "free_at": 9e9, "cut_off": True, "rules": rules_of_today(settings)}
+    write_json(settings.paths.left, cut)
+    assert next_wave_is_due(settings.paths, settings, first=3, wave=3)
+    write_json(settings.paths.wave(3) / PROGRESS, {**UNCHANGED, "blocked": 1})
+    assert not next_wave_is_due(settings.paths, settings, first=3, wave=4)
+
+
 @pytest.mark.parametrize("edited", ["ignored", "retries", "nothing"])
 def test_what_a_person_allows_anew_between_two_runs_earns_a_wave(tmp_path, edited):
     settings = make_settings(tmp_path)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
+from distributed_downloader.courtesy.backoff import CUT_OFF
 from distributed_downloader.courtesy.budgets import Budget
 from distributed_downloader.courtesy.group_pace import GroupPace, Memory
 from distributed_downloader.tables import LEARNED
@@ -48,6 +49,17 @@ def test_a_block_holds_for_its_servers_when_they_are_grouped_in_another_way(tmp_
     again = load_memories(by_domain)["museum.org"]
     assert (again.refused_until, again.cause, again.rate) == (9e9, "429", 2.0)
     assert again.servers == servers
+
+
+def test_a_rest_for_want_of_a_network_is_told_and_ends_with_a_newer_word(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path)
+    cut = Memory("a.org", written=1.0, cut_until=9e9, silent_s=40.0, witness="a.org", answered=0.5)
+    save_memories(memory_file(settings.paths.wave(0), 0), {"a.org": cut})
+    block = blocks_of(load_memories(settings))["a.org"]
+    assert (block.blocked_until, block.cause) == (9e9, CUT_OFF)
+    answered = Memory("a.org", written=2.0, witness="a.org", answered=2.0)
+    save_memories(memory_file(settings.paths.wave(1), 0), {"a.org": answered})
+    assert blocks_of(load_memories(settings)) == {}
 
 
 def test_bytes_of_groups_that_became_one_add_up(tmp_path: Path) -> None:

@@ -127,6 +127,8 @@ RETRYABLE = {"pending": 0, "free_at": 0, "written": NOW}
         (PENDING, 3, []),
         ({**PENDING, "free_at": NOW + 60}, 0, [60]),
         ({**PENDING, "free_at": NOW - 60}, 0, []),
+        ({**PENDING, "free_at": NOW + 60, "cut_off": True}, 0, []),  # the network may be back
+        ({**PENDING, "free_at": NOW + 60, "cut_off": True}, 1, [60]),
         (RETRYABLE, 0, []),  # a new run asks at once
         (RETRYABLE, 1, [10]),
         (RETRYABLE, 3, [40]),

@@ -90,6 +90,9 @@ class Gate:
     async def leave(self, _url):
         return None
 
+    async def is_cut_off(self, _began):
+        return False
+
     def heard(self, _url, _answer):
         return self.verdicts.pop(0) if self.verdicts else None
 

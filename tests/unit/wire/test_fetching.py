@@ -48,6 +48,7 @@ class FakeGate:
     wait_s: float = 0.0
     held_s: float = 0.0  # once the connection stands
     held_back: dict[str, Failed] = field(default_factory=dict)
+    cut_off: bool = False
     admitted: list[str] = field(default_factory=list)
     went_out: list[str] = field(default_factory=list)
     answers: list[tuple[str, Answer]] = field(default_factory=list)
@@ -65,6 +66,10 @@ class FakeGate:
         if held_back is None:
             self.went_out.append(url)
         return held_back
+
+    async def is_cut_off(self, began: float) -> bool:
+        assert began <= asyncio.get_running_loop().time()
+        return self.cut_off
 
     def heard(self, url: str, answer: Answer) -> Failed | None:
         self.answers.append((url, answer))
@@ -564,6 +569,24 @@ def test_names_that_do_not_resolve_and_hosts_that_do_not_answer() -> None:
 
     classes = [out.error_class for out in asyncio.run(main()) if isinstance(out, Failed)]
     assert classes == [ErrorClass.DNS, ErrorClass.CONNECT]
+
+
+def test_what_nobody_answers_counts_for_nothing_while_we_are_cut_off() -> None:
+    gate = FakeGate(cut_off=True)
+
+    async def main() -> Outcome:
+        async with wire_client() as client:
+            return await fetch(client, "http://gone.test/1", limits=limits(), gate=gate)
+
+    failed = asyncio.run(main())
+    assert isinstance(failed, Failed)
+    assert failed.error_class is ErrorClass.DNS
+    assert (failed.costs_a_try, failed.was_sent) == (False, False)
+    assert (gate.answer.status, gate.answer.error_class) == (None, None)
+
+
+def test_an_answer_counts_whatever_the_network_does() -> None:
+    assert attempt(wire.answers(wire.reply(500)), gate=FakeGate(cut_off=True)).failed.costs_a_try
 
 
 def test_a_bad_certificate_is_a_tls_error() -> None:

@@ -186,6 +186,9 @@ class OpenGate:
     async def leave(self, url: str) -> Failed | None:
         return None
 
+    async def is_cut_off(self, began: float) -> bool:
+        return False
+
     def heard(self, url: str, answer: object) -> Failed | None:
         return None
 
