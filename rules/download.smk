@@ -2,6 +2,11 @@
 # outputs of a job that failed. What is declared only says how far the wave came.
 
 
+def decoder_mb():
+    """What one of a rank's decoders may take at most, its own 60 MB and some air included."""
+    return 100 + SETTINGS.images.max_decoder_bytes // 10**6
+
+
 checkpoint download_images:
     input:
         plan=rules.schedule_wave.output.plan,
@@ -19,8 +24,8 @@ checkpoint download_images:
     resources:
         **mpi_resources(
             cpus=SETTINGS.cpu_per_worker,
-            # under 600 MB, what codec threads hold, and on the first node what starts the ranks
-            rank_mb=900 + 100 * SETTINGS.cpu_per_worker,
+            # under 600 MB, its decoders, and on the first node what starts the ranks
+            rank_mb=800 + decoder_mb() * SETTINGS.cpu_per_worker,
         ),
     params:
         variables=variables("download"),

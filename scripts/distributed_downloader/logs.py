@@ -15,6 +15,7 @@ from typing import Any
 
 from distributed_downloader.durable import is_disk_error, storage_error
 from distributed_downloader.errors import ConfigError, DownloaderError
+from distributed_downloader.wording import one_line
 
 OURS = ("distributed_downloader", "__main__")
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -45,13 +46,6 @@ class _LogFile(logging.FileHandler):
     def close(self) -> None:
         with suppress(OSError):  # what was not written yet
             super().close()
-
-
-def one_line(text: str) -> str:
-    """The text with line breaks and control characters written as escapes."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
-    )
 
 
 def start_logging(log: Path | None, level: str, *, stage: str, rank: int = 0) -> None:

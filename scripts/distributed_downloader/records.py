@@ -48,6 +48,8 @@ class ErrorClass(StrEnum):
     NOT_AN_IMAGE = "not_an_image"  # HTML, XML, text, empty
     UNSUPPORTED_FORMAT = "unsupported_format"  # an image, of a format that is not allowed
     TOO_MANY_PIXELS = "too_many_pixels"  # over images.max_pixels
+    TOO_COSTLY = "too_costly"  # decoding it takes over images.max_decoder_bytes, or too long
+    DECODER_CRASHED = "decoder_crashed"  # twice, each time in a new process
     CORRUPT_IMAGE = "corrupt_image"  # starts as an image, cannot be decoded
     HASH_MISMATCH = "hash_mismatch"  # not the hash that the list promised
     PRIVATE_ADDRESS = "private_address"  # policy: loopback, private, link-local, ...
@@ -153,6 +155,7 @@ class Encoded:
     original_size: tuple[int, int]  # (height, width), upright
     resized_size: tuple[int, int]
     exif: str | None  # JSON text
+    warnings: str | None = None  # what its decoder complained about
 
 
 @dataclass(frozen=True, slots=True)

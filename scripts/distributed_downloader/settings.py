@@ -45,6 +45,7 @@ class Images:
     keep_original: bool
     max_bytes: int
     max_pixels: int
+    max_decoder_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

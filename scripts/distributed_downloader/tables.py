@@ -68,6 +68,7 @@ SUCCESSES = _schema(
         "last_modified": pl.String,
         "fetched_at": TIME,
         "exif": pl.String,
+        "warnings": pl.String,  # of its decoder; null nearly always
         "wave": pl.Int32,  # -1: fetched as a sample by profile; -2: copied from another folder
         "validated_at": TIME,  # when its server last said that it is still the same
         "asked_wave": pl.Int32,  # the last wave that asked for it again, whatever that brought

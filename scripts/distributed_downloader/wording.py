@@ -39,6 +39,8 @@ CLASSES = {
     ErrorClass.NOT_AN_IMAGE: "a page or text, not an image",
     ErrorClass.UNSUPPORTED_FORMAT: "an image format that is not taken",
     ErrorClass.TOO_MANY_PIXELS: "more pixels than images.max_pixels",
+    ErrorClass.TOO_COSTLY: "takes too much memory or time to decode",
+    ErrorClass.DECODER_CRASHED: "makes its decoder crash",
     ErrorClass.CORRUPT_IMAGE: "the image is damaged",
     ErrorClass.HASH_MISMATCH: "not the image that the list promised (hash)",
     ErrorClass.PRIVATE_ADDRESS: "leads to a private address",
@@ -56,6 +58,13 @@ SETTINGS = {  # what changes a refusal
     ErrorClass.NO_CONTACT: "downloader_parameters.header",
     ErrorClass.PRIVATE_ADDRESS: "politeness.allow_private_addresses",
 }
+
+
+def one_line(text: str) -> str:
+    """The text with line breaks and control characters written as escapes."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )
 
 
 def why(error_class: str | None) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from distributed_downloader.errors import ConfigError, InputError
-from distributed_downloader.logs import one_line, reporting_errors, start_logging, stop_logging
+from distributed_downloader.logs import reporting_errors, start_logging, stop_logging
+from distributed_downloader.wording import one_line
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 LINE = re.compile(

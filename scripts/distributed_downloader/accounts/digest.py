@@ -7,10 +7,9 @@ from rich.console import Console
 from rich.text import Text
 
 from distributed_downloader.accounts.summary import Summary
-from distributed_downloader.logs import one_line
 from distributed_downloader.paths import OutputPaths
 from distributed_downloader.records import State
-from distributed_downloader.wording import STATES, count, duration, moment, share
+from distributed_downloader.wording import STATES, count, duration, moment, one_line, share
 
 LABEL_WIDTH = 14
 MOST_LINES = 5  # of one kind; the rest is in the report

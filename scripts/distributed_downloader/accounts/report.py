@@ -17,9 +17,9 @@ from distributed_downloader.accounts import figures
 from distributed_downloader.accounts.summary import Summary
 from distributed_downloader.durable import read_json, write_text
 from distributed_downloader.house import house
-from distributed_downloader.logs import one_line
 from distributed_downloader.records import State
 from distributed_downloader.settings import Settings
+from distributed_downloader.wording import one_line
 
 TEMPLATE = "report.html.j2"
 MOST_SERVERS = 200  # rows of the table; the rest is added up in one

@@ -9,7 +9,8 @@ Rules
    the bytes of every image. They are decoded all the same, so what is stored can be read.
 5. Transparency is kept where the format can, else laid on white. Colours become RGB or grey of
    8 bits. Colour profiles and metadata are not copied; readable EXIF goes to the table.
-6. Whatever goes wrong is a value (`Failed`, not retryable): nothing is raised.
+6. An image that is not whole is not stored: what is missing cannot be told from what was grey.
+7. Whatever goes wrong is a value (`Failed`, not retryable): nothing is raised.
 
 JPEGs are decoded at a fraction of their size, as far as twice the wanted one is left for the last
 filter: a third of the time, and no difference that a person sees.
@@ -44,6 +45,7 @@ from distributed_downloader.codec.signatures import (
 )
 from distributed_downloader.records import CONTENT_CODE, Encoded, ErrorClass, Failed
 from distributed_downloader.settings import Images
+from distributed_downloader.wording import one_line
 
 # Once, for the process: `max_pixels` is checked before decoding, and Pillow's own limit, a global
 # that warns or raises by its value of the moment, would only contradict it.
@@ -52,12 +54,13 @@ Image.MAX_IMAGE_PIXELS = None
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 ORIENTATION = 0x0112
+WEBP_BYTES = 16  # of memory that a pixel takes: four buffers, of four bytes each
 _HASHES = {"md5": hashlib.md5, "sha256": hashlib.sha256, "sha512": hashlib.sha512}
 
 
 class _Refused(Exception):  # noqa: N818 - not an error of ours: it carries one value out of here
     def __init__(self, error_class: ErrorClass, message: str) -> None:
-        self.failed = Failed(error_class, CONTENT_CODE, message, retryable=False)
+        self.failed = Failed(error_class, CONTENT_CODE, one_line(message), retryable=False)
 
 
 def encode(
@@ -74,11 +77,13 @@ def encode(
     except _Refused as refused:
         return refused.failed
     except MemoryError:
-        return Failed(ErrorClass.INTERNAL, CONTENT_CODE, "no memory to decode it", retryable=False)
+        message = "it takes more memory than images.max_decoder_bytes"
+        return Failed(ErrorClass.TOO_COSTLY, CONTENT_CODE, message, retryable=False)
     except Exception as error:
         # Decoders raise whatever comes to them with hostile bytes; all of it means the same.
         message = f"cannot be decoded: {type(error).__name__}: {error}"
-        return Failed(ErrorClass.CORRUPT_IMAGE, CONTENT_CODE, message[:300], retryable=False)
+        message = one_line(message[:300])
+        return Failed(ErrorClass.CORRUPT_IMAGE, CONTENT_CODE, message, retryable=False)
 
 
 def _check_hash(body: bytes, expected: str | None, kind: str) -> None:
@@ -92,7 +97,7 @@ def _check_hash(body: bytes, expected: str | None, kind: str) -> None:
 
 
 def _encode(body: bytes, settings: Images) -> Encoded:
-    image, name = _open(body, settings.max_pixels)
+    image, name = _open(body, settings)
     exif = _exif_of(image, name)
     turn = _turn(exif, name)
     size = turned(image.size, turn)
@@ -119,7 +124,8 @@ def _md5(data: bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
-def _open(body: bytes, max_pixels: int) -> tuple[ImageFile, str]:
+def _open(body: bytes, settings: Images) -> tuple[ImageFile, str]:
+    max_pixels = settings.max_pixels
     name = allowed_format(body)
     if name is None:
         if other := other_image_format(body):
@@ -127,7 +133,7 @@ def _open(body: bytes, max_pixels: int) -> tuple[ImageFile, str]:
             raise _Refused(ErrorClass.UNSUPPORTED_FORMAT, message)
         raise _Refused(ErrorClass.NOT_AN_IMAGE, f"looks like {looks_like(body)}")
     if name == "webp":
-        _check_pixels(webp_canvas(body), max_pixels)
+        _check_webp(webp_canvas(body), settings)
     image = DECODERS[name](io.BytesIO(body))
     _check_pixels(image.size, max_pixels)
     if isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -140,6 +146,13 @@ def _check_pixels(size: Size, max_pixels: int) -> None:
     if size[0] * size[1] > max_pixels:
         message = f"{size[0]} x {size[1]} pixels, over images.max_pixels ({max_pixels})"
         raise _Refused(ErrorClass.TOO_MANY_PIXELS, message)
+
+
+def _check_webp(size: Size, settings: Images) -> None:
+    """Its decoder says of memory that it lacks only that the image is broken."""
+    _check_pixels(size, settings.max_pixels)
+    if size[0] * size[1] * WEBP_BYTES > settings.max_decoder_bytes:
+        raise MemoryError
 
 
 def _exif_of(image: ImageFile, name: str) -> Image.Exif | None:

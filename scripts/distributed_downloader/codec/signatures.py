@@ -42,6 +42,17 @@ _OTHER_IMAGES = (
     ("Photoshop", (b"8BPS",)),
     ("JPEG XR", (b"II\xbc",)),
     ("DjVu", (b"AT&TFORM",)),
+    ("QOI", (b"qoif",)),
+    ("OpenEXR", (b"v/1\1",)),
+    ("DDS", (b"DDS ",)),
+    ("FITS", (b"SIMPLE  =",)),
+    ("GIMP", (b"gimp xcf",)),
+    ("Radiance", (b"#?RADIANCE",)),
+    ("ICNS", (b"icns",)),
+    ("PostScript", (b"%!PS",)),
+    ("Olympus raw", (b"IIRO", b"IIRS", b"MMOR")),
+    ("Panasonic raw", (b"IIU\0",)),
+    ("Fujifilm raw", (b"FUJIFILMCCD-RAW",)),
 )
 
 _NO_IMAGES = (
@@ -73,6 +84,8 @@ def allowed_format(body: bytes) -> str | None:
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return "webp"
     # Any text may start with "BM": the size of the second header says whether it is a bitmap.
+    if head[8:10] == b"CR" and head.startswith(b"II*\0"):
+        return None  # a raw photo: what a TIFF decoder finds in it is a small preview
     if head.startswith(b"BM") and len(head) >= 18:
         return "bmp" if struct.unpack_from("<I", head, 14)[0] in _BMP_HEADER_SIZES else None
     return _starting(head, _ALLOWED)
@@ -83,6 +96,10 @@ def other_image_format(body: bytes) -> str | None:
     head = body[:1024]
     if head[4:8] == b"ftyp":
         return _BRANDS.get(head[8:12])
+    if head[8:10] == b"CR" and head.startswith(b"II*\0"):
+        return "Canon raw"
+    if head[128:132] == b"DICM":
+        return "DICOM"
     if re.match(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*|<!DOCTYPE svg[^>]*>\s*)*<svg\b", head, re.S):
         return "SVG"
     if re.match(rb"P[1-7]\s+(#[^\n]*\n)?\s*\d+\s+\d+\s", head):

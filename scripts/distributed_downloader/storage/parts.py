@@ -159,6 +159,7 @@ class PartWriter:
             "etag": fetched.etag,
             "last_modified": fetched.last_modified,
             "exif": encoded.exif,
+            "warnings": encoded.warnings,
         }
         self._add(row, values)
         self._images.append((row.uuid, encoded))

@@ -1,6 +1,6 @@
-"""One rank at work: all its groups at once, one event loop, a few codec threads, one store.
+"""One rank at work: all its groups at once, one event loop, a few codec processes, one store.
 
-    queue of a group -> gate (may we, and when) -> fetch -> codec threads -> store -> parts
+    queue of a group -> gate (may we, and when) -> fetch -> codec -> store -> parts
 
 What to do with an outcome is decided in `next_try_s`; everything that lasts is in the store.
 Nothing here waits for another rank.
@@ -11,14 +11,12 @@ import logging
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 
 import httpx
 
 from distributed_downloader.admission.gate import Gate
-from distributed_downloader.codec.images import encode
+from distributed_downloader.codec.processes import Codec
 from distributed_downloader.records import (
     CONTENT_CODE,
     ErrorClass,
@@ -42,7 +40,7 @@ LOOK_S = 0.5  # how often a rank looks whether it is done
 GRACE_S = 3.0  # a stopped rank lets requests that are under way end for so long
 RETRY_FIRST_S = 1.0
 RETRY_MAX_S = 60.0
-IN_HAND_BYTES = 64 * 2**20  # bodies that wait for a codec thread
+IN_HAND_BYTES = 64 * 2**20  # bodies that wait for the codec
 IN_HAND_IMAGES = 64
 
 OnOutcome = Callable[[Row, Outcome], None]
@@ -152,7 +150,7 @@ class Rank:
         self._store = store
         self._on_outcome = on_outcome
         self._limits = FetchLimits.of(settings)
-        self._threads = ThreadPoolExecutor(settings.cpu_per_worker, "codec")
+        self._codec = Codec(settings.images, settings.cpu_per_worker)
         self._hand = Hand(IN_HAND_BYTES, IN_HAND_IMAGES)
         self._encoding: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
@@ -227,7 +225,7 @@ class Rank:
             worker.cancel()
         ended = await asyncio.gather(*workers, return_exceptions=True)
         ended += await asyncio.gather(*self._encoding, return_exceptions=True)
-        self._threads.shutdown()
+        self._codec.close()
         self._store.close()
         ended += await asyncio.gather(flushing, return_exceptions=True)
         return [one for one in ended if isinstance(one, Exception)]
@@ -267,15 +265,11 @@ class Rank:
             self._encoding.discard(encoding)
 
     async def _encode(self, queue: GroupQueue, attempt: Try, fetched: Fetched) -> None:
-        loop = asyncio.get_running_loop()
-        checked = partial(
-            encode,
-            expected_hash=attempt.row.meta.get(EXPECTED_HASH),
-            hash_kind=self._settings.columns["hash_kind"],
-        )
         try:
-            stored = await loop.run_in_executor(
-                self._threads, checked, fetched.body, self._settings.images
+            stored = await self._codec.encode(
+                fetched.body,
+                expected_hash=attempt.row.meta.get(EXPECTED_HASH),
+                hash_kind=self._settings.columns["hash_kind"],
             )
         finally:
             await self._hand.put_down(len(fetched.body))

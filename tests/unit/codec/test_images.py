@@ -27,6 +27,7 @@ SETTINGS = Images(
     keep_original=False,
     max_bytes=10_000_000,
     max_pixels=4_000_000,
+    max_decoder_bytes=800_000_000,
 )
 RED, GREEN = (220, 30, 30), (30, 200, 60)
 
@@ -528,7 +529,8 @@ image = Image.new("RGB", (80, 60)); buffer = io.BytesIO()
 image.save(buffer, "PNG"); body = buffer.getvalue()
 bad = b"\\0\\0\\0\\x08acTL" + b"\\0" * 12  # no frames: Pillow warns that this is no APNG
 body = body[:33] + bad[:-4] + __import__("zlib").crc32(bad[4:-4]).to_bytes(4, "big") + body[33:]
-print(type(encode(body, Images(64, "longest_side", "jpeg", 90, False, 10**6, 10**6))).__name__)
+images = Images(64, "longest_side", "jpeg", 90, False, 10**6, 10**6, 10**9)
+print(type(encode(body, images)).__name__)
 """
     scripts = Path(__file__).parents[3] / "scripts"
     done = subprocess.run(

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from distributed_downloader.codec.images import encode
 from distributed_downloader.errors import StorageError
 from distributed_downloader.paths import Batch
 from distributed_downloader.records import ErrorClass, Failed, Redirected, Row, Try
@@ -33,8 +34,22 @@ def anyio_backend():
     return "asyncio"
 
 
+class InThisThread:
+    """The codec without its processes, which take their time to start."""
+
+    def __init__(self, images, _processes):
+        self._images = images
+
+    async def encode(self, body, **promised):
+        return encode(body, self._images, **promised)
+
+    def close(self):
+        pass
+
+
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
+    monkeypatch.setattr(room, "Codec", InThisThread)
     monkeypatch.setattr(room, "LOOK_S", 0.002)
     monkeypatch.setattr(room, "RETRY_FIRST_S", 0.001)
     monkeypatch.setattr(room, "GRACE_S", 0.05)
@@ -375,10 +390,10 @@ async def test_a_store_that_fails_ends_the_rank_and_what_it_holds_is_flushed(tmp
 
 
 async def test_a_fault_in_the_codec_is_not_lost(tmp_path, monkeypatch):
-    def break_down(_body, _images, **_named):
+    async def break_down(_self, _body, **_promised):
         raise MemoryError("no memory")
 
-    monkeypatch.setattr(room, "encode", break_down)
+    monkeypatch.setattr(InThisThread, "encode", break_down)
     work = Work(tmp_path, ok)
     with pytest.raises(MemoryError):
         await work.run(*(f"http://a.org/{number}" for number in range(20)))
