@@ -2,7 +2,7 @@
 
 Its rooms, each of which imports from those before it only (what all of them need lies beside this
 file): urls, configuration, lists, courtesy, wire, admission, codec, storage, waves, accounts,
-tools, toolbox, running. `fleet` stands apart: image servers to try all this on.
+likeness, exports, tools, toolbox, running. `fleet` stands apart: image servers to try all this on.
 
 Hundreds of ranks import this package at once from a shared disk, so nothing is loaded before it is
 asked for.

@@ -34,6 +34,7 @@ class MPIRunnerTool(ToolsBase):
     """Maps `process` over the scheduled partitions; `finish` makes one thing of all of them."""
 
     depends_on: ClassVar[tuple[str, ...]] = ()  # tools_parameters that, changed, make all undone
+    finish_depends_on: ClassVar[tuple[str, ...]] = ()  # those that, changed, make the end undone
 
     def __init__(self, cfg: ToolConfig) -> None:
         super().__init__(cfg)
@@ -124,6 +125,7 @@ class MPIRunnerTool(ToolsBase):
         marks = self.marks.read()
         lines = [f"{batch.folder} {marks[batch].table}" for batch in batches if batch in marks]
         return {
+            "parameters": {name: self.parameters[name] for name in self.finish_depends_on},
             "partitions": len(lines),
             "table": hashlib.blake2b("\n".join(lines).encode(), digest_size=16).hexdigest(),
         }

@@ -1,0 +1,7 @@
+# Groups images that look alike, by a perceptual hash of each; removes nothing.
+
+
+rule near_duplicates:
+    input:
+        ran_tool("near_duplicates"),
+    localrule: True

@@ -1,0 +1,1 @@
+"""The dataset in other shapes: tar shards, parquet, plain files, Croissant, contact sheets."""

@@ -1,0 +1,111 @@
+import json
+from pathlib import Path
+
+import fsspec
+import polars as pl
+import pytest
+
+from distributed_downloader.errors import ConfigError, ToolError
+from distributed_downloader.paths import Batch
+from distributed_downloader.storage.removal import remove_images
+from tests.unit.exports.image_batch import store
+from tests.unit.storage_folder import BATCH, Folder, allowed
+from tests.unit.toolbox.run_tool import OneTool
+
+OTHER = Batch("b.example.org", 0)
+EXPORTS = ("export_webdataset", "export_parquet", "export_files")
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Two partitions of four images."""
+    store(tmp_path, range(4))
+    store(tmp_path, range(4, 8), batch=OTHER)
+    return tmp_path
+
+
+def remove(root, *uuids):
+    which = pl.DataFrame({"uuid": uuids}).with_columns(
+        tool=pl.lit("t"), reason=pl.lit("r"), refetch=pl.lit(False)
+    )
+    for batch in (BATCH, OTHER):
+        remove_images(batch, Folder(root, batch).paths, which, allowed=allowed)
+
+
+def index(tool):
+    return json.loads((tool.folder / "data" / "shards.json").read_text())
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_an_export_has_every_image_and_says_so(root, name):
+    tool = OneTool(root, name)
+    assert tool.run()["images"] == 8
+    told = index(tool)
+    assert (told["images"], told["shards"]) == (8, 2)
+    assert all((tool.folder / "data" / file["name"]).exists() for file in told["files"])
+    assert not tool.is_due()
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_only_the_partition_that_changed_is_exported_again(root, name):
+    tool = OneTool(root, name)
+    tool.run()
+    remove(root, "row-1")
+    result = tool.run()
+    assert (result["partitions"], result["images"]) == (1, 3)
+    assert index(tool)["images"] == 7
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_a_partition_that_lost_all_images_loses_its_files(root, name):
+    tool = OneTool(root, name)
+    tool.run()
+    remove(root, *(f"row-{number}" for number in range(4)))
+    tool.run()
+    assert index(tool)["images"] == 4
+    files = [path.name for path in (tool.folder / "data").rglob("*") if path.is_file()]
+    assert not [name for name in files if "row-0" in name or BATCH.server_name[:6] in name]
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_an_export_goes_where_it_is_told(root, name):
+    fsspec.filesystem("memory").store.clear()
+    tool = OneTool(root, name, export_target="memory://bucket/birds/")
+    assert tool.run()["images"] == 8
+    with fsspec.open(f"memory://bucket/birds/{name}/shards.json") as file:
+        assert json.load(file)["images"] == 8
+    elsewhere = OneTool(root, name, export_target=str(root / "elsewhere"))
+    assert elsewhere.run()["images"] == 8
+    assert (root / "elsewhere" / name / "shards.json").exists()
+
+
+def test_an_address_that_nobody_knows_ends_the_filter(root):
+    with pytest.raises(ConfigError, match="nowhere"):
+        OneTool(root, "export_parquet", export_target="nowhere://x").pick()
+
+
+def test_a_target_that_takes_nothing_is_one_sentence(root):
+    (root / "file").write_text("no folder")
+    with pytest.raises(ToolError, match=r"Cannot write .*file"):
+        OneTool(root, "export_parquet", export_target=str(root / "file")).run()
+
+
+def test_a_killed_export_keeps_its_finished_shards(root, monkeypatch):
+    tool = OneTool(root, "export_webdataset", export_shard_bytes=1)
+    whole, opened = Path.open, []
+
+    def broken(path, *args, **options):
+        if ".tar" in path.name:
+            opened.append(path)
+            if len(opened) == 3:
+                raise RuntimeError("the process ends here")
+        return whole(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", broken)
+    with pytest.raises(ToolError, match="1 of 2 partitions"):
+        tool.run()
+    before = {path: path.stat().st_mtime_ns for path in (tool.folder / "data").glob("*.tar")}
+    assert tool.run()["partitions"] == 1
+    after = {path: path.stat().st_mtime_ns for path in (tool.folder / "data").glob("*.tar")}
+    assert len(after) == 8
+    assert {path: after[path] for path in before} == before
