@@ -6,6 +6,7 @@ from pathlib import Path
 
 from distributed_downloader.configuration.config import load_settings
 from distributed_downloader.logs import reporting_errors, start_logging, tell
+from distributed_downloader.waves.due import first_wave
 from distributed_downloader.waves.planning import (
     plan_next_wave,
     plan_summary,
@@ -15,6 +16,7 @@ from distributed_downloader.waves.planning import (
     write_plan,
 )
 from distributed_downloader.waves.profile_table import read_profiles
+from distributed_downloader.waves.renewal import write_again
 from distributed_downloader.wording import duration
 
 
@@ -32,6 +34,8 @@ def main() -> None:
     with reporting_errors():
         settings = load_settings(args.config)
         start_logging(args.log, settings.logger_level, stage="schedule")
+        if args.wave in (None, args.first):
+            write_again(settings, first_wave(settings.paths))
         if args.wave is None:
             tell_plan(plan_next_wave(settings), sys.stdout)
             tell_costs(read_profiles(settings.paths), sys.stdout)

@@ -41,6 +41,11 @@ def _lines(summary: Summary) -> Iterator[Line]:
         f"{count(item['rows']):>9}  {item['why']}{_at(item['most'], item['servers'])}"
         for item in summary["given_up"]
     ]
+    if summary["unchanged"]:
+        yield "Unchanged", f"{count(summary['unchanged']):>9}  images were asked for again"
+    gone = summary["tombstones"]
+    if gone:
+        yield "Not listed", f"{count(sum(gone.values())):>9}  rows that the list had once"
     yield from _listed("Given up", given_up)
     policy = [
         f"{count(item['rows']):>9}  {item['server']}: {item['why']} ({item['setting']})"

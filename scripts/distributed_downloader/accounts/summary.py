@@ -8,6 +8,8 @@ removals              by tool and reason: rows, and whether they are fetched aga
 given_up, policy      what is final without an image and why; what rules cost, and their setting
 servers, groups       rows by server; limits, peaks, refusals and blocks by group
 waves, timeline       seconds, ranks, images, requests, bytes; images over time
+unchanged, tombstones images that servers were asked for again and that are the same, in waves that
+                      came to their end; rows that the list has no more, by reason
 left, blocked         rows that are not final; groups that must not be asked now
 lower_bound_s, used_s seconds that politeness alone costs by the first plan, and really used
 node_hours            of finished waves: used, and idle (no rank of the node had anything to do)
@@ -84,6 +86,8 @@ def summarise(
         },
         "left": {key: left[key] for key in ("left", "pending", "retryable", "free_at")},
         "blocked": [{"group": group, **block} for group, block in left["groups"].items()],
+        "unchanged": sum(wave["unchanged"] for wave in waves),
+        "tombstones": _tombstones(paths),
         "samples": asdict(counts.waves[-1])["images"] if -1 in counts.waves else 0,
         "lower_bound_s": plan.get("lower_bound_s"),
         "bound_group": plan.get("bound_group"),
@@ -98,6 +102,14 @@ def summarise(
 def _repairs(paths: OutputPaths) -> dict[str, int]:
     """What partition counted."""
     return dict((read_json(paths.source) or {}).get("counts", {}).get("repairs", {}))
+
+
+def _tombstones(paths: OutputPaths) -> dict[str, int]:
+    """Rows that the list has no more, by reason."""
+    if not paths.tombstones.is_file():
+        return {}
+    reasons = pl.scan_parquet(paths.tombstones).group_by("reason").len().sort("reason")
+    return dict(reasons.collect().iter_rows())
 
 
 def _rejected(servers: pl.DataFrame) -> list[dict[str, Any]]:

@@ -41,6 +41,7 @@ from distributed_downloader.wire.fetching import Answer, FetchLimits, fetch
 log = logging.getLogger(__name__)
 
 ROBOTS_TOTAL_S = 30.0
+KEPT = (httpx.codes.OK, httpx.codes.NOT_MODIFIED)  # answers whose image is kept, or stays
 
 
 class Turns(Protocol):
@@ -130,7 +131,7 @@ class Permission:
         """Why an image that was brought is not for us, by its answer's own headers."""
         counted = self._rules_of(server_of(url)).opt_out_headers
         found = opted_out(answer.headers, counted, self._agent)
-        if found is None or answer.status != httpx.codes.OK:
+        if found is None or answer.status not in KEPT:
             return None
         return Failed(ErrorClass.OPTED_OUT, CONTENT_CODE, found, retryable=False, final_url=url)
 

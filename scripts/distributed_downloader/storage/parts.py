@@ -26,7 +26,7 @@ import polars as pl
 from distributed_downloader.checksums import write_sealed
 from distributed_downloader.durable import crash_point, fsync_path, whole_folder
 from distributed_downloader.paths import Batch
-from distributed_downloader.records import Encoded, ErrorClass, Failed, Fetched, Row
+from distributed_downloader.records import Encoded, ErrorClass, Failed, Fetched, Row, Unchanged
 from distributed_downloader.storage.image_files import new_image_file, offsets_of
 from distributed_downloader.tables import PART_ROWS
 
@@ -165,6 +165,12 @@ class PartWriter:
         self._images.append((row.uuid, encoded))
         self._bytes += len(encoded.data) + len(encoded.original or b"")
 
+    def add_unchanged(self, row: Row, unchanged: Unchanged) -> None:
+        """Take a row whose stored image is what its server has: no bytes."""
+        seen = {"validated_at": datetime.fromtimestamp(self._clock(), UTC)}
+        said = {"etag": unchanged.etag, "last_modified": unchanged.last_modified}
+        self._add(row, {**seen, **said})
+
     def add_error(self, row: Row, failed: Failed, requests: int = 1) -> None:
         """Take a row that has none, after so many requests in this wave.
 
@@ -197,6 +203,7 @@ class PartWriter:
             "server": row.server,
             "fetched_at": datetime.fromtimestamp(self._clock(), UTC),
             "wave": self._names.wave,
+            "asked_wave": self._names.wave if row.known else None,
         }
         self._rows.append({key: _storable(value) for key, value in (common | values).items()})
         self._bytes += _ROW_BYTES

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from distributed_downloader.paths import Batch
-from distributed_downloader.records import Encoded, Failed, Fetched, Try
+from distributed_downloader.records import Encoded, Failed, Fetched, Try, Unchanged
 from distributed_downloader.settings import Settings
 from distributed_downloader.storage.parts import PartNames, PartWriter
 
@@ -41,6 +41,13 @@ class Store:
         writer = self._writer(attempt.row.batch)
         before = writer.bytes
         writer.add_image(attempt.row, fetched, encoded)
+        self._weigh(writer.bytes - before)
+
+    def add_unchanged(self, attempt: Try, unchanged: Unchanged) -> None:
+        """Take a row whose stored image is what its server has."""
+        writer = self._writer(attempt.row.batch)
+        before = writer.bytes
+        writer.add_unchanged(attempt.row, unchanged)
         self._weigh(writer.bytes - before)
 
     def add_error(self, attempt: Try, failed: Failed) -> None:

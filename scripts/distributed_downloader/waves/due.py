@@ -1,8 +1,9 @@
 """When another wave is due: what the workflow's loop asks of the live state.
 
 1. Work that is left when a run starts earns a wave. If a person has changed meanwhile what is left
-   (the ignored table, `retries.waves`), it has to be counted anew: that takes a wave, too. So
-   does a wave that was cut: what it stored waits to be consolidated.
+   (the ignored table, `retries.waves`, `retry_failed`, the list), it has to be counted anew: that
+   takes a wave, too. So does `revalidate`, since images grow old, and a wave that was cut: what it
+   stored waits to be consolidated.
 2. A wave that left rows behind earns another one, until `num_downloads` waves have run.
 3. A wave that changed nothing earns none: another would change nothing either, unless a server
    rests meanwhile.
@@ -52,6 +53,8 @@ def next_wave_is_due(
     left = read_json(paths.left)
     if left is None or (wave == first and left.get("rules") != rules_of_today(settings)):
         return wave == first  # nothing is known of what is left
+    if wave == first and settings.revalidate_days is not None:
+        return True  # which images are old by now is seen when it is planned
     is_more = left["left"] > 0 or (wave == first and _was_cut(paths, wave - 1))
     if not is_more or (settings.num_downloads and wave - first >= settings.num_downloads):
         return False

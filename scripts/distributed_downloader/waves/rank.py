@@ -26,6 +26,7 @@ from distributed_downloader.records import (
     Redirected,
     Row,
     Try,
+    Unchanged,
 )
 from distributed_downloader.settings import Settings
 from distributed_downloader.storage.store import Store
@@ -63,6 +64,7 @@ class Tally:
     settled: int = 0
     spared: int = 0  # of the settled ones: nothing was learned of them, and no try counted
     images: int = 0
+    unchanged: int = 0  # asked for again, and the same
     errors: int = 0
     bytes: int = 0
     blocked: tuple[str, ...] = ()
@@ -240,8 +242,13 @@ class Rank:
                 continue
             await self._store.has_room()
             url = attempt.row.target or attempt.row.identifier
+            known = attempt.row.known
             outcome = self._gate.refusal(url) or await fetch(
-                self._client, url, limits=self._limits, gate=self._gate
+                self._client,
+                url,
+                limits=self._limits,
+                gate=self._gate,
+                conditions=known.conditions if known else None,
             )
             await self._take(queue, attempt, outcome)
 
@@ -253,6 +260,8 @@ class Rank:
                 encoding = asyncio.create_task(self._encode(queue, attempt, outcome))
                 self._encoding.add(encoding)
                 encoding.add_done_callback(self._encoded)
+            case Unchanged():
+                self._confirm(queue, attempt, outcome)
             case Redirected():
                 self._store.add_error(attempt, _elsewhere(outcome))
                 self._settle(queue)
@@ -276,10 +285,20 @@ class Rank:
         if isinstance(stored, Failed):
             self._fail(queue, attempt, stored, final_url=fetched.final_url)
             return
+        known = attempt.row.known
+        if known and known.hashsum_original == stored.hashsum_original:
+            self._confirm(queue, attempt, Unchanged(fetched.etag, fetched.last_modified))
+            return
         log.debug("image stored: %s", attempt.row.uuid)
         self._store.add_image(attempt, fetched, stored)
         self.tally.images += 1
         self.tally.bytes += len(fetched.body)
+        self._settle(queue)
+
+    def _confirm(self, queue: GroupQueue, attempt: Try, unchanged: Unchanged) -> None:
+        """The image that is stored stays, and was seen just now."""
+        self._store.add_unchanged(attempt, unchanged)
+        self.tally.unchanged += 1
         self._settle(queue)
 
     def _fail(

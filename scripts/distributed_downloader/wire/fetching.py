@@ -20,6 +20,7 @@ from distributed_downloader.records import (
     Failed,
     Fetched,
     Outcome,
+    Unchanged,
 )
 from distributed_downloader.wire.failures import (
     ExhaustedError,
@@ -77,6 +78,7 @@ class _Asked:
     url: str
     gate: Gate
     began: float
+    conditions: Mapping[str, str] = field(default_factory=dict)
     waited_s: float = 0.0  # for its turn to leave, once its connection stood
     left_at: float | None = None
     status: int | None = None
@@ -127,11 +129,18 @@ def _now() -> float:
 
 
 async def fetch(
-    client: httpx.AsyncClient, url: str, *, limits: FetchLimits, gate: Gate, hops: int = 0
+    client: httpx.AsyncClient,
+    url: str,
+    *,
+    limits: FetchLimits,
+    gate: Gate,
+    hops: int = 0,
+    conditions: Mapping[str, str] | None = None,
 ) -> Outcome:
     """Ask for the URL, follow its redirects (`hops` were followed before), read the body.
 
-    A request is sent once per hop, never repeated. Never raises for what a server does.
+    With `conditions` (RFC 9110, section 13.1: fields of every hop) a 304 is Unchanged. A request is
+    sent once per hop, never repeated. Never raises for what a server does.
     """
     left_s = limits.total_s
     seen = {url}
@@ -139,7 +148,7 @@ async def fetch(
         stopped = await gate.admit(url)
         if stopped is not None:
             return stopped
-        asked = _Asked(url, gate, _now())
+        asked = _Asked(url, gate, _now(), conditions or {})
         result = await _heard(client, asked, replace(limits, total_s=left_s), gate)
         if isinstance(result, Failed) and len(seen) > 1:
             result = replace(result, was_sent=True)  # the hops before it were
@@ -158,7 +167,7 @@ async def fetch(
 
 async def _heard(
     client: httpx.AsyncClient, asked: _Asked, limits: FetchLimits, gate: Gate
-) -> Fetched | Failed | httpx.Response:
+) -> Fetched | Unchanged | Failed | httpx.Response:
     """What one request brought (a Response: a redirect), unless the gate says otherwise."""
     try:
         result = await _ask(client, asked, limits)
@@ -181,7 +190,7 @@ async def _is_nobodys_fault(asked: _Asked, failed: Failed) -> bool:
 
 async def _ask(
     client: httpx.AsyncClient, asked: _Asked, limits: FetchLimits
-) -> Fetched | Failed | httpx.Response:
+) -> Fetched | Unchanged | Failed | httpx.Response:
     pace: Pace | None = None
     try:
         async with asyncio.timeout(limits.total_s) as timer:
@@ -195,8 +204,8 @@ async def _ask(
 
 async def _send(
     client: httpx.AsyncClient, asked: _Asked, limits: FetchLimits, pace: Pace
-) -> Fetched | Failed | httpx.Response:
-    request = client.build_request("GET", asked.url)
+) -> Fetched | Unchanged | Failed | httpx.Response:
+    request = client.build_request("GET", asked.url, headers=asked.conditions)
     request.extensions["leave"] = partial(asked.leave, pace)
     target = exact_target(asked.url)
     if target is not None:
@@ -209,6 +218,9 @@ async def _send(
         if response.status_code == HTTPStatus.OK:
             return _fetched(asked, await asked.reader.read())
         await asked.reader.drain()
+        if response.status_code == HTTPStatus.NOT_MODIFIED and asked.conditions:
+            fields = (asked.headers.get(name) for name in ("etag", "last-modified"))
+            return Unchanged(*fields)
         return response if response.status_code in REDIRECTS else _refused(asked.url, response)
     finally:
         await response.aclose()
