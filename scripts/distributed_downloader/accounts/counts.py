@@ -46,11 +46,13 @@ class WaveImages:
     images: int
     first: float
     last: float
+    unchanged: int = 0  # of them, those whose server was asked again and has the same
 
     def plus(self, other: "WaveImages") -> "WaveImages":
         """Both together."""
         first, last = min(self.first, other.first), max(self.last, other.last)
-        return WaveImages(self.images + other.images, first, last)
+        unchanged = self.unchanged + other.unchanged
+        return WaveImages(self.images + other.images, first, last, unchanged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +84,18 @@ class Counts:
 
 
 def count_batch(rows: pl.DataFrame, images: pl.DataFrame) -> BatchCount:
-    """Of ledger rows with the server `asked` for them, and of stored images: wave, fetched_at."""
+    """Of ledger rows with the server `asked` for them, and of stored images."""
     left: dict[str, Counter[str]] = defaultdict(Counter)
     mine = rows.filter(pl.col("state").is_in(LEFT_STATES))
     for server, state, count in mine.group_by("asked", "state").len().sort("asked").iter_rows():
         left[server][state] = count
-    times = images.select("wave", second=pl.col("fetched_at").dt.epoch("us") / 1e6).drop_nulls()
+    is_same = pl.col("validated_at").is_not_null()
+    second = pl.col("fetched_at").dt.epoch("us") / 1e6
+    times = images.select("wave", second=second, unchanged=is_same).drop_nulls()
     whole = pl.col("second").floor().cast(pl.Int64)
     seconds = Counter(dict(times.group_by(whole).len().iter_rows()))
-    waves = times.group_by("wave").agg(pl.len(), first=pl.min("second"), last=pl.max("second"))
+    first, last = pl.min("second").alias("first"), pl.max("second").alias("last")
+    waves = times.group_by("wave").agg(pl.len(), first, last, pl.sum("unchanged"))
     return BatchCount(
         left={
             server: LeftRows(of[State.PENDING.value], of[State.FAILED_RETRYABLE.value])

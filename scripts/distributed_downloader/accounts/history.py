@@ -103,7 +103,6 @@ def read_waves(paths: OutputPaths, images: Mapping[int, WaveImages]) -> list[dic
                 "node_hours": progress.get("node_hours", 0.0),
                 "idle_node_hours": progress.get("idle_node_hours", 0.0),
                 "images": stored.images,
-                "unchanged": progress.get("unchanged", 0),
                 "finished": bool(progress),
                 "predicted_s": plan.get("predicted_s"),
                 "lower_bound_s": plan.get("lower_bound_s"),

@@ -24,7 +24,15 @@ from distributed_downloader.waves.left import LeftRows
 
 BLOCK_ROWS = 500_000
 _LEFT = pl.Struct({"server": pl.String, "pending": pl.Int64, "retryable": pl.Int64})
-_WAVE = pl.Struct({"wave": pl.Int32, "images": pl.Int64, "first": pl.Float64, "last": pl.Float64})
+_WAVE = pl.Struct(
+    {
+        "wave": pl.Int32,
+        "images": pl.Int64,
+        "first": pl.Float64,
+        "last": pl.Float64,
+        "unchanged": pl.Int64,
+    }
+)
 _STRETCH = pl.Struct({"second": pl.Int64, "images": pl.Int64})
 _COLUMNS: dict[str, Column] = {
     "server_name": pl.String,
@@ -126,7 +134,7 @@ class Recollection:
         left, waves, width_s, images = self._counts.row(number)
         return BatchCount(
             left={of["server"]: LeftRows(of["pending"], of["retryable"]) for of in left},
-            waves={of["wave"]: WaveImages(of["images"], of["first"], of["last"]) for of in waves},
+            waves={of.pop("wave"): WaveImages(**of) for of in map(dict, waves)},
             timeline=Timeline(width_s, {of["second"]: of["images"] for of in images}),
         )
 
@@ -167,7 +175,7 @@ class Notes:
                 "look": look.digest,
                 "files": look.files,
                 "left": _structs("server", count.left, ("pending", "retryable")),
-                "waves": _structs("wave", count.waves, ("images", "first", "last")),
+                "waves": _structs("wave", count.waves, ("images", "first", "last", "unchanged")),
                 "width_s": count.timeline.width_s,
                 "images": [
                     {"second": second, "images": images}

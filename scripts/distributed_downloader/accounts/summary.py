@@ -8,8 +8,8 @@ removals              by tool and reason: rows, and whether they are fetched aga
 given_up, policy      what is final without an image and why; what rules cost, and their setting
 servers, groups       rows by server; limits, peaks, refusals and blocks by group
 waves, timeline       seconds, ranks, images, requests, bytes; images over time
-unchanged, tombstones images that servers were asked for again and that are the same, in waves that
-                      came to their end; rows that the list has no more, by reason
+unchanged, tombstones images of which servers said, when asked again, that they are the same; rows
+                      that the list has no more, by reason
 left, blocked         rows that are not final; groups that must not be asked now
 lower_bound_s, used_s seconds that politeness alone costs by the first plan, and really used
 node_hours            of finished waves: used, and idle (no rank of the node had anything to do)
@@ -86,7 +86,7 @@ def summarise(
         },
         "left": {key: left[key] for key in ("left", "pending", "retryable", "free_at")},
         "blocked": [{"group": group, **block} for group, block in left["groups"].items()],
-        "unchanged": sum(wave["unchanged"] for wave in waves),
+        "unchanged": sum(wave.unchanged for wave in counts.waves.values()),
         "tombstones": _tombstones(paths),
         "samples": asdict(counts.waves[-1])["images"] if -1 in counts.waves else 0,
         "lower_bound_s": plan.get("lower_bound_s"),

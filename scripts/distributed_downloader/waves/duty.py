@@ -77,7 +77,6 @@ class Result:
     failure: str | None  # the sentence of what ended it before its work did
     node: str = ""  # where it ran
     worked_s: float = 0.0  # until it had nothing left to do
-    unchanged: int = 0  # images that were asked for again, and are the same
 
 
 class Worker:
@@ -168,8 +167,7 @@ class Worker:
             failure = failure or _sentence(ended)
         learned, worked_s = tuple(self._learned()), clock() - began
         changed = self.tally.settled - self.tally.spared
-        tally = self.tally
-        return Result(changed, learned, failure, tally.node, worked_s, tally.unchanged)
+        return Result(changed, learned, failure, self.tally.node, worked_s)
 
     def _group_of(self, server: str) -> str:
         politeness = self._settings.politeness

@@ -64,7 +64,6 @@ class Tally:
     settled: int = 0
     spared: int = 0  # of the settled ones: nothing was learned of them, and no try counted
     images: int = 0
-    unchanged: int = 0  # asked for again, and the same
     errors: int = 0
     bytes: int = 0
     blocked: tuple[str, ...] = ()
@@ -298,7 +297,6 @@ class Rank:
     def _confirm(self, queue: GroupQueue, attempt: Try, unchanged: Unchanged) -> None:
         """The image that is stored stays, and was seen just now."""
         self._store.add_unchanged(attempt, unchanged)
-        self.tally.unchanged += 1
         self._settle(queue)
 
     def _fail(

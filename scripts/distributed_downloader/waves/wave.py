@@ -309,7 +309,6 @@ def _end(
         "peak_rank_mb": max(share.peak_mb for share in shares),
         "changed": sum(share.result.changed for share in shares),
         "blocks": sum(row["blocks"] for row in learned),
-        "unchanged": sum(share.result.unchanged for share in shares),
         "left": left["left"],
         "blocked": len(left["groups"]),
         "stopped": next((share.stopped for share in shares if share.stopped), None),
