@@ -23,7 +23,7 @@ import polars as pl
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
-from tests.benchmarks.nginx_servers import Limited, Servers, limited_servers, nginx_program
+from tests.nginx_servers import Limited, Servers, limited_servers, nginx_program
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 MINUTE_S = 60.0

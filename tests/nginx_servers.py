@@ -69,7 +69,8 @@ class Servers:
 
 def nginx_program() -> str | None:
     """The program, if this machine has it."""
-    return os.environ.get("NGINX_PROGRAM") or shutil.which("nginx")
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
+    return os.environ.get("NGINX_PROGRAM") or shutil.which("nginx", path=path)
 
 
 @contextmanager
