@@ -92,6 +92,39 @@ def test_rows_that_are_refused_in_each_others_blocks_are_asked_no_more_often(new
     assert asked.group_by("path").len()["len"].min() >= PER_ROW  # none was lost
 
 
+def resting(name: str, number: int, retry_after_s: float, *, as_date: bool) -> HostPlan:
+    """Refuses once, and says when to come back."""
+    return HostPlan(
+        name=f"images.{name}.test",
+        address=f"127.0.43.{number}",
+        images=2,
+        photos="tiny",
+        recovers_after_requests=1,
+        retry_after_s=retry_after_s,
+        retry_after_as_date=as_date,
+    )
+
+
+def test_what_servers_say_wrongly_is_their_rows_own_and_stops_nothing(new_drill):
+    garbage = "\x00\x01<<<>>>\r\rDisallow\nUser-agent\n: :\nCrawl-delay: never\n" * 50_000  # 2 MB
+    ftp = Special(trick=Trick.REDIRECT, share=0.5, to="ftp://images.loops.test/{name}")
+    loop = Special(trick=Trick.LOOP, share=0.5)
+    drill = new_drill(
+        HostPlan(name="images.garbage.test", address="127.0.43.1", images=2, robots=garbage),
+        HostPlan(name="images.loops.test", address="127.0.43.2", images=8, specials=(ftp, loop)),
+        resting("eleven-days", 3, 999_999, as_date=False),
+        resting("yesterday", 4, -86_400, as_date=True),
+        downloader_parameters={"default_rate_limit": 10, "workers_per_node": 1},
+        politeness={"backoff": {"first_s": 0.5, "max_s": 1}},
+        retries={"per_row": 2, "waves": 1},
+    )
+    assert Stages().play(drill.workflow.config, "waves", "verify") == 0
+
+    assert drill.workflow.states() == {"failed_final": 8, "ok": 6}
+    errors = drill.workflow.errors().group_by("error_class").len().sort("error_class")
+    assert dict(errors.iter_rows()) == {"redirect_invalid": 4, "redirect_loop": 4}
+
+
 def test_blocked_longer_than_a_run_waits_is_an_end_that_says_until_when(new_drill):
     rest_s = 12
     host = HostPlan(

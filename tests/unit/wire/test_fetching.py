@@ -2,6 +2,7 @@ import asyncio
 import gzip
 import tracemalloc
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -402,6 +403,21 @@ def test_nothing_and_html_are_no_images(body: bytes) -> None:
     failed = seen.failed
     assert (failed.error_class, failed.error_code) == (ErrorClass.NOT_AN_IMAGE, CONTENT_CODE)
     assert not failed.retryable
+
+
+def test_a_text_of_two_gigabytes_is_read_to_its_limit_and_left() -> None:
+    async def script(exchange: wire.Exchange) -> bool:
+        await exchange.write(wire.reply(200, content_length="2000000000"))
+        with suppress(OSError):
+            for _ in range(2000):
+                await exchange.write(b"Disallow: /\n" * 80_000)
+                written.append(1)
+        return False
+
+    written: list[int] = []
+    seen = attempt(script, is_text=True, max_bytes=500_000)
+    assert len(seen.fetched.body) == 500_000
+    assert len(written) < 50  # megabytes
 
 
 @pytest.mark.parametrize(
