@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 UV_VERSION := 0.13.9
 SOURCES := scripts tests hatch_build.py
 
-.PHONY: setup run test drill test-slurm lint lock bench clean
+.PHONY: setup run test fuzz drill test-slurm lint lock bench clean
 
 setup: $(READY)
 
@@ -30,6 +30,10 @@ ROUNDS := 100
 SECONDS := 900
 drill: setup
 	@$(BIN)/python -m tests.chaos --rounds $(ROUNDS) --seconds $(SECONDS)
+
+# Every property, with many more examples: URLs, headers, configs, lists, images. EXAMPLES=20000 make fuzz
+fuzz: setup
+	@$(BIN)/python -m pytest -m hypothesis --hypothesis-profile fuzz --timeout 0 tests/unit
 
 # On a real Slurm of four nodes on this machine: as root; what is missing is installed, see the script.
 test-slurm: setup

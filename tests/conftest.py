@@ -12,6 +12,10 @@ from distributed_downloader.fleet.running import Fleet, running_fleet
 # A busy machine must not fail a property: how long an example takes says nothing about it.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+# `make fuzz`: the same properties, for as long as one likes.
+hypothesis.settings.register_profile(
+    "fuzz", deadline=None, max_examples=int(os.environ.get("EXAMPLES", "2000"))
+)
 
 # A shell's `&` has its children ignore SIGINT, and so would all that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

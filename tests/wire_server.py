@@ -120,6 +120,8 @@ async def serve(
         yield wire
     finally:
         listening.close()
+        for _ in range(3):
+            await asyncio.sleep(0)  # who was just let in begins, so as to end with the others
         for task in list(wire.tasks):
             task.cancel()
         await asyncio.gather(*wire.tasks, return_exceptions=True)
@@ -231,7 +233,7 @@ def floods(head: bytes, again: bytes) -> Script:
         await exchange.write(head)
         while not exchange.writer.is_closing():
             await exchange.write(again)
-            await asyncio.sleep(0)  # a client that takes everything at once never makes it wait
+            await asyncio.sleep(0.002)  # a client that takes everything would never make it wait
 
     return script
 

@@ -39,7 +39,14 @@ PACKINGS = (".gz", ".gzip", ".zst", ".zstd")
 ROWS_AT_ONCE = 100_000
 
 _GAP = re.compile(r"[,\s]*")
-_READ_ERRORS = (pl.exceptions.PolarsError, OSError, EOFError, ValueError, zlib.error)
+_READ_ERRORS = (
+    pl.exceptions.PolarsError,
+    OSError,
+    EOFError,
+    ValueError,
+    RecursionError,  # brackets in brackets in brackets
+    zlib.error,
+)
 
 
 @dataclass(frozen=True, slots=True)

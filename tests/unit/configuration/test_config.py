@@ -1,4 +1,5 @@
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -478,3 +479,35 @@ def test_one_arbitrary_setting_is_taken_or_refused_alone(config, data):
         return
     assert resolve_config(first) == first
     settings_of(first)
+
+
+YAML_PIECES = [
+    *("path_to_input: a\n", "path_to_output: b\n", "politeness:\n", "  burst: ", "hosts: ", ": "),
+    *("{", "}", "[", "]", "&a ", "*a", "!!python/object:os.system ", "!!binary |\n", "\n", "\t"),
+    *(
+        "- ",
+        "'",
+        '"',
+        "1e999",
+        ".nan",
+        "2020-01-01",
+        "0o9",
+        "~",
+        "%YAML 9.9\n",
+        "---\n",
+        "\x00",
+        "ü",
+    ),
+]
+
+
+@given(st.lists(st.sampled_from(YAML_PIECES)).map("".join) | st.text() | st.binary(max_size=80))
+def test_any_config_file_is_settings_or_a_config_error(content):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "my.yaml"
+        raw = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
+        path.write_bytes(raw)
+        try:
+            load_settings(path)
+        except ConfigError as error:
+            assert str(error)
