@@ -26,6 +26,7 @@ from distributed_downloader.paths import Batch
 
 FORMAT_VERSION = 1
 CHUNK_BYTES = 4 << 20  # what is copied at once
+LOCKING = False  # a file has one writer, then none; cluster file systems may have no locks
 
 Offsets = npt.NDArray[np.uint64]
 
@@ -76,7 +77,7 @@ class ImageFileWriter:
 def new_image_file(path: Path, batch: Batch, uuids: Sequence[str]) -> Iterator[ImageFileWriter]:
     """Yield a writer to a new file at `path`. Raises OSError when the disk does not take it."""
     try:
-        with h5py.File(path, "w") as file:
+        with h5py.File(path, "w", locking=LOCKING) as file:
             file.attrs["format_version"] = FORMAT_VERSION
             file.attrs["server_name"] = batch.server_name
             file.attrs["partition_id"] = batch.partition_id
@@ -94,7 +95,7 @@ def new_image_file(path: Path, batch: Batch, uuids: Sequence[str]) -> Iterator[I
 def uuids_of(path: Path) -> list[str]:
     """The rows whose images lie in a file, as the file itself says. Raises as `ImageFile`."""
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", locking=LOCKING) as file:
             return [name.decode(errors="replace") for name in file["uuid"][:].tolist()]
     except FileNotFoundError:
         raise
@@ -119,7 +120,7 @@ class ImageFile:
         self._offsets: dict[str, Offsets] = {}
         self._starts: dict[str, int] = {}
         try:
-            with h5py.File(path, "r") as file:
+            with h5py.File(path, "r", locking=LOCKING) as file:
                 self._read_layout(file)
         except FileNotFoundError:
             raise
