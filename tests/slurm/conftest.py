@@ -254,11 +254,6 @@ class Site:
                     found.append(process)
         return found
 
-    def job_logs(self) -> str:
-        """What jobs that failed have said."""
-        logs = sorted((self.workflow.folder / "slurm-logs").rglob("*.log"))
-        return "".join(file.read_text() for file in logs)
-
     def asked_again(self) -> int:
         """How many requests were for an image that had been asked for before."""
         asked = self.images_asked()

@@ -1,6 +1,6 @@
 import pytest
 
-from distributed_downloader.running.slurm_queue import Queue
+from distributed_downloader.running.slurm_queue import Queue, why_failed
 
 
 @pytest.fixture
@@ -36,3 +36,32 @@ def test_how_long_the_queue_remembers_stays_known_while_nobody_answers():
     answers = iter([None, 300, None])
     queue = Queue(lambda: next(answers))
     assert [queue.min_job_age() for _ in range(3)] == [0, 300, 300]
+
+
+@pytest.mark.parametrize(
+    ("message", "log", "sentence"),
+    [
+        (
+            "SLURM sbatch failed. The error message was 'sbatch: error: Invalid account'.",
+            "",
+            "Slurm did not take the job: Invalid account.",
+        ),
+        (
+            "SLURM-job '7' failed, SLURM status is: 'FAILED'. Detailed reason unavailable.",
+            "Building DAG\nerror: The disk is full.\nerror: so this failed, too\n",
+            "Slurm job 7 ended as FAILED: The disk is full.",
+        ),
+        (
+            "SLURM-job '7' failed, SLURM status is: 'TIMEOUT'. Detailed reason unavailable.",
+            "srun: error: it was killed",
+            "Slurm job 7 ended as TIMEOUT.",
+        ),
+        (
+            "Job submission failed with exception: no",
+            "",
+            "Job submission failed with exception: no.",
+        ),
+    ],
+)
+def test_why_a_job_failed_is_one_sentence(message, log, sentence):
+    assert why_failed(message, log) == sentence
