@@ -7,6 +7,7 @@ from pathlib import Path
 from distributed_downloader.configuration.config import load_settings
 from distributed_downloader.logs import reporting_errors, start_logging, tell
 from distributed_downloader.mpi import Solo
+from distributed_downloader.waves.growing import take_over
 from distributed_downloader.waves.profiles import profile_servers
 from distributed_downloader.waves.writers import writing_together
 
@@ -24,6 +25,9 @@ def main() -> None:
         settings = load_settings(args.config)
         start_logging(args.log, settings.logger_level, stage="profile")
         with writing_together(settings.paths, Solo(), "profile") as lock:
+            copied = take_over(settings, lock.check)
+            if settings.previous_output is not None:
+                tell(f"{copied:,} images were copied from {settings.previous_output}")
             profiles = asyncio.run(profile_servers(settings, lock))
         tell(
             f"profile: {len(profiles):,} servers, {profiles['success_count'].sum():,} samples "

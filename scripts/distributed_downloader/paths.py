@@ -115,6 +115,11 @@ class OutputPaths:
         return self.urls / "tombstones.parquet"
 
     @property
+    def previous_tombstones(self) -> Path:
+        """Rows that `previous_output` has, and this list has not."""
+        return self.urls / "previous.parquet"
+
+    @property
     def again(self) -> Path:
         """What finished rows this run asks for again."""
         return self.root / "again.json"

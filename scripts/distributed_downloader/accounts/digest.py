@@ -41,6 +41,8 @@ def _lines(summary: Summary) -> Iterator[Line]:
         f"{count(item['rows']):>9}  {item['why']}{_at(item['most'], item['servers'])}"
         for item in summary["given_up"]
     ]
+    if summary["copied"]:
+        yield "Copied", f"{count(summary['copied']):>9}  images came from previous_output"
     if summary["unchanged"]:
         yield "Unchanged", f"{count(summary['unchanged']):>9}  images were asked for again"
     gone = summary["tombstones"]

@@ -8,6 +8,7 @@ removals              by tool and reason: rows, and whether they are fetched aga
 given_up, policy      what is final without an image and why; what rules cost, and their setting
 servers, groups       rows by server; limits, peaks, refusals and blocks by group
 waves, timeline       seconds, ranks, images, requests, bytes; images over time
+copied                images that were copied from previous_output
 unchanged, tombstones images of which servers said, when asked again, that they are the same; rows
                       that the list has no more, by reason
 left, blocked         rows that are not final; groups that must not be asked now
@@ -33,6 +34,7 @@ from distributed_downloader.durable import read_json, write_json
 from distributed_downloader.paths import OutputPaths
 from distributed_downloader.records import State
 from distributed_downloader.settings import Settings
+from distributed_downloader.storage.parts import COPIED_WAVE
 from distributed_downloader.wording import SETTINGS, why
 
 Summary = dict[str, Any]
@@ -86,6 +88,7 @@ def summarise(
         },
         "left": {key: left[key] for key in ("left", "pending", "retryable", "free_at")},
         "blocked": [{"group": group, **block} for group, block in left["groups"].items()],
+        "copied": counts.waves[COPIED_WAVE].images if COPIED_WAVE in counts.waves else 0,
         "unchanged": sum(wave.unchanged for wave in counts.waves.values()),
         "tombstones": _tombstones(paths),
         "samples": asdict(counts.waves[-1])["images"] if -1 in counts.waves else 0,

@@ -31,6 +31,7 @@ from distributed_downloader.lists.filters import Filters
 from distributed_downloader.lists.growth import growth_is_due
 from distributed_downloader.lists.inputs import find_files
 from distributed_downloader.lists.partition import check_folder
+from distributed_downloader.lists.previous import check_previous
 from distributed_downloader.lists.sources import source_named
 from distributed_downloader.logs import tell
 from distributed_downloader.settings import Settings
@@ -85,6 +86,7 @@ def generation_to_make(settings: Settings, environ: Mapping[str, str]) -> int | 
 def begin_run(settings: Settings, given: Mapping[str, Any]) -> None:
     """Take the output folder until this process ends. Raises DownloaderError."""
     check_folder(settings)
+    check_previous(settings)
     if not settings.paths.source.exists():
         find_files(settings.path_to_input)  # an input that is not there leaves no folder behind
     for notice in notices(given):

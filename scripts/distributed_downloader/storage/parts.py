@@ -1,9 +1,9 @@
 """What one flush commits: a part, renamed into its batch's folder as a whole.
 
 Rules
-1. A part is `part-<wave>-<rank>-<k>-<nonce>` (`part-profile-...` for profile's samples). The nonce
-   is new for each process, k counts in it: no name is ever used twice, so a part that was absorbed
-   and deleted cannot be confused with a later one.
+1. A part is `part-<wave>-<rank>-<k>-<nonce>` (`part-profile-...`: samples, `part-previous-...`:
+   copies). The nonce is new for each process, k counts in it: no name is ever used twice, so a part
+   that was absorbed and deleted cannot be confused with a later one.
 2. It holds rows.parquet (tables.PART_ROWS) and, unless all its rows failed, images.h5.
 3. The run's lock is checked after everything is on the disk, right before the rename: a run that
    was taken over commits nothing.
@@ -14,7 +14,7 @@ import itertools
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,10 +31,15 @@ from distributed_downloader.storage.image_files import new_image_file, offsets_o
 from distributed_downloader.tables import PART_ROWS
 
 PROFILE_WAVE = -1  # samples: their failures do not count as tries
+COPIED_WAVE = -2  # images of an earlier folder
+_WORDS = {PROFILE_WAVE: "profile", COPIED_WAVE: "previous"}
+_WAVES = {word: wave for wave, word in _WORDS.items()}
 IMAGES_NAME = "images.h5"
 ROWS_NAME = "rows.parquet"
 
-_PART = re.compile(r"part-(?P<wave>\d+|profile)-(?P<rank>\d+)-(?P<k>\d+)(-(?P<nonce>\w+))?")
+_PART = re.compile(
+    r"part-(?P<wave>\d+|profile|previous)-(?P<rank>\d+)-(?P<k>\d+)(-(?P<nonce>\w+))?"
+)
 _ROW_BYTES = 500  # a guess at what a row without its image weighs, for the buffer's size
 
 
@@ -48,7 +53,7 @@ class PartName:
     nonce: str = ""
 
     def __str__(self) -> str:
-        wave = "profile" if self.wave == PROFILE_WAVE else str(self.wave)
+        wave = _WORDS.get(self.wave, self.wave)
         return f"part-{wave}-{self.rank}-{self.k}" + (f"-{self.nonce}" if self.nonce else "")
 
     @classmethod
@@ -57,7 +62,8 @@ class PartName:
         match = _PART.fullmatch(name)
         if match is None:
             return None
-        wave = PROFILE_WAVE if match["wave"] == "profile" else int(match["wave"])
+        word = match["wave"]
+        wave = _WAVES[word] if word in _WAVES else int(word)
         return cls(wave, int(match["rank"]), int(match["k"]), match["nonce"] or "")
 
 
@@ -142,8 +148,14 @@ class PartWriter:
         """Seconds since the oldest row came in; 0 when empty."""
         return self._clock() - self._since if self._rows else 0.0
 
-    def add_image(self, row: Row, fetched: Fetched, encoded: Encoded) -> None:
-        """Take a row that has its image."""
+    def add_image(
+        self,
+        row: Row,
+        fetched: Fetched,
+        encoded: Encoded,
+        times: Mapping[str, datetime | None] | None = None,
+    ) -> None:
+        """Take a row that has its image; `times`: when it was fetched and validated, if not now."""
         credit = {name: row.meta.get(name) for name in ("license", "source", "title")}
         values = {
             **credit,
@@ -160,6 +172,7 @@ class PartWriter:
             "last_modified": fetched.last_modified,
             "exif": encoded.exif,
             "warnings": encoded.warnings,
+            **(times or {}),
         }
         self._add(row, values)
         self._images.append((row.uuid, encoded))

@@ -13,7 +13,7 @@
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +51,8 @@ def next_wave_is_due(
     if _progress(paths, wave) is not None:
         return True
     left = read_json(paths.left)
-    if left is None or (wave == first and left.get("rules") != rules_of_today(settings)):
+    if left is None or (wave == first and _must_be_counted(left, settings)):
         return wave == first  # nothing is known of what is left
-    if wave == first and settings.revalidate_days is not None:
-        return True  # which images are old by now is seen when it is planned
     is_more = left["left"] > 0 or (wave == first and _was_cut(paths, wave - 1))
     if not is_more or (settings.num_downloads and wave - first >= settings.num_downloads):
         return False
@@ -63,6 +61,12 @@ def next_wave_is_due(
     if wave > first and _changed_nothing(_progress(paths, wave - 1)):
         return False
     return bool(left["free_at"] - now() <= settings.politeness.wait_s)
+
+
+def _must_be_counted(left: Mapping[str, Any], settings: Settings) -> bool:
+    """Whether other rows may be left than were; which images are old by now is seen by a plan."""
+    is_changed = left.get("rules") != rules_of_today(settings)
+    return is_changed or settings.revalidate_days is not None
 
 
 def _was_cut(paths: OutputPaths, wave: int) -> bool:

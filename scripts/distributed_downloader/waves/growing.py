@@ -16,14 +16,21 @@ import polars as pl
 
 from distributed_downloader.courtesy.groups import group_of
 from distributed_downloader.durable import crash_point, whole_file, write_json
-from distributed_downloader.lists.generations import Generation
+from distributed_downloader.lists.generations import Generation, rows_by_batch
 from distributed_downloader.lists.growth import URL_CHANGED, grow_list
 from distributed_downloader.lists.partition import Counts
+from distributed_downloader.lists.previous import (
+    bury_previous,
+    previous_paths,
+    publish_tombstones,
+)
 from distributed_downloader.paths import Batch, OutputPaths
 from distributed_downloader.settings import Settings
 from distributed_downloader.storage.batch_files import COMPLETED_NAME
+from distributed_downloader.storage.previous import copy_images
 from distributed_downloader.storage.removal import remove_images
 from distributed_downloader.tables import TOMBSTONES
+from distributed_downloader.waves.wave import settle_batches
 
 TOOL = "list"  # in removed.parquet: who took the image out
 _KEYS = ["server_name", "partition_id"]
@@ -35,15 +42,32 @@ def grow(settings: Settings, allowed: Callable[[], None]) -> tuple[Generation, C
     """Take the list of now for that of the folder. Raises as `grow_list`, and LockError."""
     generation, counts = grow_list(settings, lambda server: group_of(server, settings.politeness))
     if generation.number:
+        take_over(settings, allowed)
         _settle(settings, generation, allowed)
     return generation, counts
 
 
+def take_over(settings: Settings, allowed: Callable[[], None]) -> int:
+    """Copy what `previous_output` has, and bury what it alone has; how many images were copied."""
+    previous = previous_paths(settings)
+    if previous is None:
+        return 0
+    copied = copy_images(settings, previous, allowed)
+    crash_point("previous:copied")
+    settle_batches(settings, rows_by_batch(settings.paths), allowed)
+    buried = bury_previous(settings)
+    crash_point("previous:buried")
+    told = "%d images were copied from %s, %d of its rows are gone"
+    _log.info(told, copied, previous.root, buried)
+    return copied
+
+
 def _settle(settings: Settings, generation: Generation, allowed: Callable[[], None]) -> None:
     paths = settings.paths
-    for table in (generation.rejected, generation.duplicates, generation.tombstones):
+    for table in (generation.rejected, generation.duplicates):
         with whole_file(paths.urls / table.name) as beside:
             shutil.copyfile(table, beside)
+    publish_tombstones(paths)
     crash_point("grow:published")
     for batch in _came_back(paths, generation):
         (paths.batch_images(batch) / COMPLETED_NAME).unlink(missing_ok=True)

@@ -1,0 +1,118 @@
+"""`previous_output`: the folder of an earlier run, and which of its rows this list has no more.
+
+1. An image is copied from there if it is of the same URL (as mended), whatever its row is called.
+2. A row of there is in this list if the list has its uuid with its URL, or its source_id with its
+   URL. Else it becomes a tombstone: of generation 0, its batch being one of that folder.
+3. What is stored of an image must be the same in both folders.
+"""
+
+import numpy as np
+import polars as pl
+
+from distributed_downloader import tables
+from distributed_downloader.durable import whole_file
+from distributed_downloader.errors import FolderError
+from distributed_downloader.lists.generations import Generation
+from distributed_downloader.lists.growth import GONE, URL_CHANGED
+from distributed_downloader.lists.placed import Hashes, identities, is_among
+from distributed_downloader.lists.source import what_fixes
+from distributed_downloader.paths import Batch, OutputPaths
+from distributed_downloader.settings import Settings
+
+_OF_IMAGES = ("image_size", "images.mode", "images.format", "images.quality")
+_LIST = ("uuid", "source_id", "identifier")
+
+
+def previous_paths(settings: Settings) -> OutputPaths | None:
+    """Where the earlier run's files lie; its folders bear the names that this run gives its own."""
+    if settings.previous_output is None:
+        return None
+    return OutputPaths.of(settings.previous_output, settings.raw["output_structure"])
+
+
+def check_previous(settings: Settings) -> None:
+    """Raise FolderError if nothing can be taken from `previous_output`."""
+    previous = previous_paths(settings)
+    if previous is None:
+        return
+    source = Generation.of(previous).source
+    if source is None or not previous.partitions.exists():
+        raise FolderError(
+            f"previous_output is {previous.root}, which holds no {previous.partitions.name} in "
+            f"{previous.urls.name}/: give the path_to_output of an earlier run."
+        )
+    now = what_fixes(settings)
+    for name in _OF_IMAGES:
+        then = source["settings"].get(name)
+        if then != now[name]:
+            raise FolderError(
+                f"previous_output ({previous.root}) was made with {name} = {then}, not "
+                f"{now[name]}: its images cannot be taken over. Put {name} back, or leave "
+                "previous_output out."
+            )
+
+
+def bury_previous(settings: Settings) -> int:
+    """Write the tombstones of rows that `previous_output` has and this list has not; how many."""
+    previous = previous_paths(settings)
+    if previous is None:
+        return 0
+    by_uuid, by_source, uuids = _hashes_of(settings.paths)
+    pieces = [pl.DataFrame(schema=tables.TOMBSTONES)]
+    current = Generation.of(previous)
+    for server_name, number, _, _ in current.partitions().iter_rows():
+        batch = Batch(server_name, number)
+        rows = pl.read_parquet(previous.batch_urls(batch), hive_partitioning=False)
+        rows = rows.select(*_LIST, "server")
+        rows = rows.filter(~pl.col("uuid").is_in(current.gone_of(batch).implode()))
+        hashes = _hashed(rows)
+        is_here = is_among(hashes[0], by_uuid)
+        is_here |= is_among(hashes[1], by_source) & rows["source_id"].is_not_null().to_numpy()
+        has_moved = pl.Series(is_among(hashes[2], uuids)).filter(pl.Series(~is_here))
+        gone = rows.filter(pl.Series(~is_here))
+        pieces.append(
+            gone.select(
+                *_LIST,
+                "server",
+                server_name=pl.lit(server_name),
+                partition_id=pl.lit(number, pl.Int64),
+                reason=pl.when(has_moved).then(pl.lit(URL_CHANGED)).otherwise(pl.lit(GONE)),
+                generation=pl.lit(0, pl.Int64),
+            )
+        )
+    table = pl.concat(pieces)
+    with whole_file(settings.paths.previous_tombstones) as beside:
+        table.write_parquet(beside)
+    publish_tombstones(settings.paths)
+    return table.height
+
+
+def publish_tombstones(paths: OutputPaths) -> None:
+    """Write urls/tombstones.parquet: those of this folder's own list, then the earlier folder's."""
+    files = [Generation.of(paths).tombstones, paths.previous_tombstones]
+    files = [file for file in files if file.is_file() and file != paths.tombstones]
+    if files:
+        with whole_file(paths.tombstones) as beside:
+            pl.scan_parquet(files, glob=False).sink_parquet(beside)
+
+
+def _hashed(rows: pl.DataFrame) -> tuple[Hashes, Hashes, Hashes]:
+    """Of uuid and URL, of source_id and URL, of uuid alone."""
+    uuid, source, url = (rows[name].hash() for name in _LIST)
+    return identities(uuid, url), identities(source, url), uuid.to_numpy()
+
+
+def _hashes_of(paths: OutputPaths) -> list[Hashes]:
+    """`_hashed` of all rows that are to be fetched here, each sorted: 24 bytes a row."""
+    current = Generation.of(paths)
+    found = []
+    for server_name, number, _, _ in current.partitions().iter_rows():
+        batch = Batch(server_name, number)
+        rows = pl.read_parquet(paths.batch_urls(batch), columns=list(_LIST))
+        gone = current.gone_of(batch)
+        found.append(_hashed(rows.filter(~pl.col("uuid").is_in(gone.implode()))))
+    duplicates = pl.read_parquet(current.duplicates)
+    if "identifier" in duplicates.columns:
+        found.append(_hashed(duplicates))
+    empty = np.empty(0, np.uint64)
+    return [np.sort(np.concatenate([empty, *each])) for each in zip(*found, strict=True)]
