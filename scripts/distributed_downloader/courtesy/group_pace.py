@@ -18,6 +18,7 @@ from distributed_downloader.courtesy.allowance import Allowance
 from distributed_downloader.courtesy.answers import Answered, Verdict, change_sentence
 from distributed_downloader.courtesy.audit import Tallies
 from distributed_downloader.courtesy.budgets import Budget, stricter
+from distributed_downloader.courtesy.door import Door
 from distributed_downloader.courtesy.headers import exhausted_s, retry_after_s
 from distributed_downloader.courtesy.limiter import Limiter
 from distributed_downloader.courtesy.memory import Memory, merge_memories
@@ -27,8 +28,6 @@ __all__ = ["Answered", "GroupPace", "Memory", "Verdict", "merge_memories"]
 Clock = Callable[[], float]
 
 FULL_S = 3600.0  # any answer ends this wait
-EARLY_S = 0.001  # timers are so much late, and who leaves late holds up all after it
-YIELDS = 200  # to other tasks, instead of a timer, in the last millisecond
 
 
 class GroupPace:
@@ -50,7 +49,7 @@ class GroupPace:
         self._state = memory.group_state(start, wall(), budget.backoff)
         self._rates = rates.starting_rate(budget.rate, budget.min_rate, start, memory.learned)
         self._turns = Limiter(self._rates.rate, self._burst, start, is_lenient=True)
-        self._wire = Limiter(budget.rate, budget.burst, start)
+        self._door = Door(budget.rate, budget.burst, now)
         self._empty(max(start, self._state.blocked_until))
         self._mean_bytes_before = memory.mean_bytes
         self._allowance = Allowance(budget, (memory.hour_bytes, memory.day_bytes), start)
@@ -60,7 +59,7 @@ class GroupPace:
         self._cut_until, self._silent_s = -math.inf, 0.0
         self._tallies = Tallies(last_request=memory.last_request)
         self._under_way = 0
-        self._line, self._door = asyncio.Lock(), asyncio.Lock()
+        self._line = asyncio.Lock()
         self._changed = asyncio.Event()
 
     @property
@@ -96,20 +95,11 @@ class GroupPace:
             self._tallies.turn(self._wall())
 
     async def leave(self) -> bool:
-        """Wait until a request whose turn it was may go out; False: the group was stopped by now.
-
-        Connections take their time: those that stand together must not leave together.
-        """
-        async with self._door:
-            while not self._is_stopped():
-                delay_s = self._wire.delay_s(self._now())
-                if delay_s <= 0:
-                    now = self._now()
-                    self._wire.take(now)
-                    self._tallies.sent(now)
-                    return True
-                await self._rest(delay_s)
-        return False
+        """Wait until a request whose turn it was may go out; False: the group was stopped."""
+        may_go = await self._door.leave(self._is_stopped)
+        if may_go:
+            self._tallies.sent(self._now())
+        return may_go
 
     def _is_stopped(self) -> bool:
         return max(self._state.blocked_until, self._cut_until) > self._now()
@@ -120,20 +110,9 @@ class GroupPace:
         self._empty(until)
         self._changed.set()
 
-    async def _rest(self, delay_s: float) -> None:
-        """As `_sleep`, to the tenth of a millisecond if nothing else keeps the loop busy."""
-        if delay_s > 2 * EARLY_S:
-            return await self._sleep(delay_s - EARLY_S)
-        until = self._now() + delay_s
-        for _ in range(YIELDS):
-            if self._now() >= until:
-                return None
-            await asyncio.sleep(0)
-        return await self._sleep(until - self._now())
-
     def _empty(self, until: float) -> None:
         self._turns.empty(until)
-        self._wire.empty(until)
+        self._door.empty(until)
 
     async def _sleep(self, delay_s: float) -> None:
         """Until then, or until an answer may have changed what to wait for."""
@@ -192,7 +171,7 @@ class GroupPace:
         if budget.rate < self._rates.limit:
             self._rates = rates.limited(self._rates, budget.rate, self._now())
         self._turns.set_rate(self._rates.rate, self._burst, self._now())
-        self._wire.set_rate(budget.rate, budget.burst, self._now())
+        self._door.set_rate(budget.rate, budget.burst)
 
     def heard(self, answer: Answered, server: str = "") -> Verdict:
         """Once for every turn: what came of it, from which of the group's servers."""

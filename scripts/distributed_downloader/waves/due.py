@@ -56,11 +56,10 @@ def next_wave_is_due(
     is_more = left["left"] > 0 or (wave == first and _was_cut(paths, wave - 1))
     if not is_more or (settings.num_downloads and wave - first >= settings.num_downloads):
         return False
-    if wave == first and left.get("cut_off"):
-        return True  # nobody was there: perhaps the network is back
     if wave > first and _changed_nothing(_progress(paths, wave - 1)):
         return False
-    return bool(left["free_at"] - now() <= settings.politeness.wait_s)
+    may_be_back = wave == first and bool(left.get("cut_off"))  # nobody was there: look again
+    return may_be_back or bool(left["free_at"] - now() <= settings.politeness.wait_s)
 
 
 def _must_be_counted(left: Mapping[str, Any], settings: Settings) -> bool:

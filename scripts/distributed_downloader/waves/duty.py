@@ -34,7 +34,8 @@ from distributed_downloader.waves.group_queue import GroupQueue
 from distributed_downloader.waves.memories import load_memories, save_memories
 from distributed_downloader.waves.news import Stop
 from distributed_downloader.waves.nodes import this_node
-from distributed_downloader.waves.rank import GRACE_S, Effort, OnOutcome, Rank, Tally
+from distributed_downloader.waves.rank import GRACE_S, OnOutcome, Rank, Tally
+from distributed_downloader.waves.tries import Effort
 from distributed_downloader.waves.whereabouts import is_settled
 from distributed_downloader.wire.probing import connects
 

@@ -2,7 +2,7 @@
 
     queue of a group -> gate (may we, and when) -> fetch -> codec -> store -> parts
 
-What to do with an outcome is decided in `next_try_s`; everything that lasts is in the store.
+What to do with an outcome is decided in `tries`; everything that lasts is in the store.
 Nothing here waits for another rank.
 """
 
@@ -32,6 +32,7 @@ from distributed_downloader.settings import Settings
 from distributed_downloader.storage.store import Store
 from distributed_downloader.tables import EXPECTED_HASH
 from distributed_downloader.waves.group_queue import GroupQueue
+from distributed_downloader.waves.tries import Effort, next_try_s, weighed
 from distributed_downloader.wire.fetching import FetchLimits, fetch
 from distributed_downloader.wire.reading import quoted
 
@@ -39,21 +40,10 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 0.5  # how often a rank looks whether it is done
 GRACE_S = 3.0  # a stopped rank lets requests that are under way end for so long
-RETRY_FIRST_S = 1.0
-RETRY_MAX_S = 60.0
 IN_HAND_BYTES = 64 * 2**20  # bodies that wait for the codec
 IN_HAND_IMAGES = 64
 
 OnOutcome = Callable[[Row, Outcome], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """How hard a rank tries."""
-
-    tries_per_row: int  # requests for a row in this wave, at most
-    patience_s: float  # when only groups blocked for longer are left in the wave, it ends
-    keeps_retryable: bool = True  # False: a sample that failed for now is left as it was
 
 
 @dataclass(slots=True)
@@ -69,36 +59,6 @@ class Tally:
     blocked: tuple[str, ...] = ()
     rests_s: float = 0.0  # until it may ask again: 0 at work, infinite with nothing left to do
     node: str = ""  # where it runs
-
-
-def next_try_s(attempt: Try, failed: Failed, effort: Effort, chance: float) -> float | None:
-    """Seconds until the row is tried again in this wave, or None.
-
-    When its group was refused, the group's pace makes it wait. Else the delay doubles from try to
-    try, spread by `chance` in [0, 1). Requests are counted whoever is to blame: a URL that always
-    fails is asked for `tries_per_row` times in a wave, not more (see `weighed`).
-    """
-    if not failed.was_sent:
-        return 0.0
-    if not failed.retryable or not effort.keeps_retryable or failed.is_over_for_now:
-        return None
-    if attempt.requests + 1 >= effort.tries_per_row:
-        return None
-    if not failed.costs_a_try and failed.error_code > 0:
-        return 0.0
-    return min(RETRY_FIRST_S * 2.0 ** (attempt.number - 1), RETRY_MAX_S) * (0.5 + chance)
-
-
-def weighed(attempt: Try, failed: Failed, effort: Effort) -> Failed:
-    """A row's last failure in this wave, as it is kept.
-
-    The wave counts only if each of the tries did: a row that was refused in its group's block has
-    lost some of them to others. The next wave gives it new ones.
-    """
-    tries = attempt.number - 1 + failed.costs_a_try
-    if failed.is_over_for_now or tries >= effort.tries_per_row:
-        return failed
-    return replace(failed, costs_a_try=False)
 
 
 class Hand:

@@ -49,7 +49,7 @@ from distributed_downloader.waves.news import (
 from distributed_downloader.waves.nodes import Watch, node_hours, peak_mb
 from distributed_downloader.waves.outset import check_way_out
 from distributed_downloader.waves.progress import write_progress
-from distributed_downloader.waves.rank import Effort
+from distributed_downloader.waves.tries import Effort
 from distributed_downloader.waves.worklist import count_left, read_rows, rows_left
 from distributed_downloader.wire.transport import client_of
 

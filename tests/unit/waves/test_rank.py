@@ -15,8 +15,10 @@ from distributed_downloader.errors import StorageError
 from distributed_downloader.paths import Batch
 from distributed_downloader.records import ErrorClass, Failed, Redirected, Row, Try
 from distributed_downloader.waves import rank as room
+from distributed_downloader.waves import tries
 from distributed_downloader.waves.group_queue import GroupQueue
-from distributed_downloader.waves.rank import Effort, Hand, Rank, next_try_s, weighed
+from distributed_downloader.waves.rank import Hand, Rank
+from distributed_downloader.waves.tries import Effort, next_try_s, weighed
 from tests.unit.conftest import make_settings
 
 pytestmark = pytest.mark.anyio
@@ -51,7 +53,7 @@ class InThisThread:
 def quick(monkeypatch):
     monkeypatch.setattr(room, "Codec", InThisThread)
     monkeypatch.setattr(room, "LOOK_S", 0.002)
-    monkeypatch.setattr(room, "RETRY_FIRST_S", 0.001)
+    monkeypatch.setattr(tries, "RETRY_FIRST_S", 0.001)
     monkeypatch.setattr(room, "GRACE_S", 0.05)
 
 
@@ -209,7 +211,7 @@ def error_classes(work):
     ],
 )
 def test_when_a_row_is_tried_again(monkeypatch, number, failed, chance, delay_s):
-    monkeypatch.setattr(room, "RETRY_FIRST_S", 1.0)
+    monkeypatch.setattr(tries, "RETRY_FIRST_S", 1.0)
     attempt = Try(next(rows("http://a.org/1")), number=number, requests=number - 1)
     assert next_try_s(attempt, failed, Effort(10, 0.0), chance) == delay_s
 

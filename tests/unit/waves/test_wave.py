@@ -16,7 +16,7 @@ from distributed_downloader.paths import Batch
 from distributed_downloader.storage import store
 from distributed_downloader.storage.lock import Lock, request_stop
 from distributed_downloader.storage.shards import read_states
-from distributed_downloader.waves import rank, wave
+from distributed_downloader.waves import rank, tries, wave
 from distributed_downloader.waves.deadline import Deadline
 from distributed_downloader.waves.due import PROGRESS, STARTED
 from distributed_downloader.waves.left import LEARNED_NAME
@@ -39,7 +39,7 @@ def anyio_backend():
 def quick(monkeypatch):
     monkeypatch.setattr(rank, "LOOK_S", 0.005)
     monkeypatch.setattr(rank, "GRACE_S", 0.05)
-    monkeypatch.setattr(rank, "RETRY_FIRST_S", 0.001)
+    monkeypatch.setattr(tries, "RETRY_FIRST_S", 0.001)
     monkeypatch.setattr(store, "TICK_S", 0.005)
     monkeypatch.setattr(wave, "EXCHANGE_S", 0.005)
 
