@@ -23,7 +23,7 @@ IMAGE_BYTES = 8_000
 BATCHES = 8
 
 
-def fill(root: Path, count: int) -> None:
+def fill(root: Path, count: int, image_bytes: int = IMAGE_BYTES) -> None:
     """Batches of random bytes, consolidated."""
     paths, names = OutputPaths.of(root), PartNames(0, 0)
     noise = random.Random(1)
@@ -31,7 +31,7 @@ def fill(root: Path, count: int) -> None:
         batch = Batch("images.example.org", number)
         writer = PartWriter(batch, names)
         for index in range(count // BATCHES):
-            data = noise.randbytes(noise.randrange(IMAGE_BYTES // 2, IMAGE_BYTES * 3 // 2))
+            data = noise.randbytes(noise.randrange(image_bytes // 2, image_bytes * 3 // 2))
             md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
             uuid = f"{number:08}-{index:027}"
             row = Row(uuid, None, f"http://images.example.org/{index}", batch.server_name, batch)
