@@ -87,7 +87,7 @@ def test_one_big_server_does_not_keep_the_nodes_of_thirty_small_ones(new_site):
 
     site.assert_all_is_there()
     waves = site.waves()
-    assert waves[0].nodes == 4
+    assert waves[0].nodes == 3  # a fourth would have less to do than the big one
     assert {(wave.nodes, wave.cpus) for wave in waves[1:]} == {(1, 1)}
     first = json.loads((site.workflow.paths.wave(0) / "progress.json").read_text())
     assert first["stopped"] == "a smaller wave can go on with the rest"
