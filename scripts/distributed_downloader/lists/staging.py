@@ -7,12 +7,14 @@ of the input, and line up row by row.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
 from distributed_downloader.errors import InputError
+from distributed_downloader.lists.ahead import in_order
 from distributed_downloader.lists.columns import IS_ALLOWED, IS_WANTED, OURS
 from distributed_downloader.lists.filters import Filters
 from distributed_downloader.lists.inputs import InputFile
@@ -26,6 +28,8 @@ MAX_UUID_BYTES = 200
 # The staged columns, in front of the input's others. `identifier` is null in rows that cannot be
 # fetched; `identifier_original` is null where it would say the same as `identifier`, and has no
 # passwords.
+_WORKERS = 2
+
 LEADING = ("uuid", "source_id", "identifier", "server", "license", "source", "title")
 
 
@@ -50,12 +54,20 @@ def stage(inputs: Sequence[InputFile], folder: Path, filters: Filters) -> Staged
     files: list[Path] = []
     index: list[pl.DataFrame] = []
     repairs: Counter[str] = Counter()
-    for piece in _pieces(inputs, schema):
+
+    def staged(numbered: tuple[int, pl.DataFrame]) -> tuple[Path, pl.DataFrame, Counter[str]]:
+        number, piece = numbered
         rows, slim, mended = _normalised(piece, filters)
-        repairs.update(mended)
-        files.append(folder / f"{len(files):06}.parquet")
-        rows.write_parquet(files[-1], compression="lz4", statistics=False)
-        index.append(slim)
+        file = folder / f"{number:06}.parquet"
+        rows.write_parquet(file, compression="lz4", statistics=False)
+        return file, slim, mended
+
+    with ThreadPoolExecutor(_WORKERS) as workers:
+        pieces = enumerate(_pieces(inputs, schema))
+        for file, slim, mended in in_order(workers, staged, pieces, ahead=2 * _WORKERS):
+            files.append(file)
+            index.append(slim)
+            repairs.update(mended)
     others = tuple(name for name in schema if name not in {*OURS, IS_WANTED, IS_ALLOWED})
     return Staged(tuple(files), pl.concat(index) if index else _no_index(), repairs, others)
 

@@ -9,12 +9,13 @@ import polars as pl
 
 from distributed_downloader import tables
 from distributed_downloader.checksums import write_sealed
+from distributed_downloader.lists.ahead import in_order
 from distributed_downloader.lists.batching import Placement, with_new_uuids
 from distributed_downloader.lists.runs import Run, read_slab, slabs_of, write_run
 from distributed_downloader.lists.staging import LEADING, Staged
 from distributed_downloader.paths import Batch
 
-RUN_BYTES = 192 << 20
+RUN_BYTES = 128 << 20
 _SLAB_ROWS = 250_000
 _AS_GIVEN = (
     pl.col("source_id"),
@@ -37,12 +38,16 @@ class Written:
 def write_rows(staged: Staged, placement: Placement, folder: Path, scratch: Path) -> Written:
     """Every batch's `urls.parquet`, `rejected.parquet` and `duplicates.parquet`, out of core."""
     slabs = slabs_of(placement.batches, _SLAB_ROWS)
-    runs: list[Run] = []
-    for rows in _placed_rows(staged, placement):
-        number = f"{len(runs):06}.parquet"
+
+    def written(numbered: tuple[int, pl.DataFrame]) -> Run:
+        number, rows = f"{numbered[0]:06}.parquet", numbered[1]
         _rejected(rows, staged).write_parquet(scratch / f"rejected-{number}")
         _duplicates(rows, staged, placement).write_parquet(scratch / f"duplicates-{number}")
-        runs.append(write_run(rows, slabs, scratch / f"run-{number}"))
+        return write_run(rows, slabs, scratch / f"run-{number}")
+
+    with ThreadPoolExecutor(_WRITERS) as writers:
+        pieces = enumerate(_placed_rows(staged, placement))
+        runs = list(in_order(writers, written, pieces, ahead=_WRITERS))
     batches = _write_batches(staged, placement, runs, folder)
     for table in ("rejected", "duplicates"):
         pieces = pl.scan_parquet(sorted(scratch.glob(f"{table}-*")), glob=False)
@@ -109,9 +114,9 @@ def _write_batches(
         return file
 
     slabs = len(runs[0].starts) - 1 if names else 0
-    with ThreadPoolExecutor(_WRITERS) as writers:
-        for slab in range(slabs):
-            batches = read_slab(runs, slab)
+    with ThreadPoolExecutor(_WRITERS) as writers, ThreadPoolExecutor(1) as reader:
+        read = in_order(reader, lambda slab: list(read_slab(runs, slab)), range(slabs), ahead=2)
+        for batches in read:
             written += writers.map(lambda each: write(*each), batches)
     return written
 

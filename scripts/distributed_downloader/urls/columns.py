@@ -4,6 +4,7 @@ In real lists nearly every URL is clean already. Only the others go through `nor
 one; a clean URL is by definition one that `normalise_url` gives back unchanged (a property test).
 """
 
+import numpy as np
 import polars as pl
 
 from distributed_downloader.urls.authorities import FILE_EXTENSIONS, MAX_HOST
@@ -71,11 +72,11 @@ def normalise_column(raw: pl.Series) -> pl.DataFrame:
     )
     if table["clean"].all():
         return table.select(SCHEMA.names())
-    table = table.with_row_index("at")
-    unclean = table.filter(~pl.col("clean"))
-    slow = _one_by_one(unclean["identifier"]).with_columns(at=unclean["at"])
-    quick = table.filter("clean").select("at", *SCHEMA.names())
-    return pl.concat([quick, slow.select(quick.columns)]).sort("at").drop("at")
+    unclean = (~table["clean"]).arg_true().to_numpy()
+    slow = _one_by_one(table["identifier"].gather(unclean))
+    place = np.arange(len(table), dtype=np.uint32)
+    place[unclean] = len(table) + np.arange(len(unclean), dtype=np.uint32)
+    return pl.concat([table.select(SCHEMA.names()), slow])[place]
 
 
 def _one_by_one(raw: pl.Series) -> pl.DataFrame:
