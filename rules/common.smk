@@ -18,7 +18,7 @@ from distributed_downloader.accounts.status import print_status
 from distributed_downloader.running.begin import (
     begin_run,
     generation_to_make,
-    input_files,
+    input_bytes,
     settings_of_run,
 )
 from distributed_downloader.configuration.environment import (
@@ -69,9 +69,7 @@ def profile_says(rule, resource, otherwise):
 
 # A list that is cut in a second is no job for a cluster.
 SMALL_BYTES = 10_000_000
-IS_SMALL = (
-    sum(Path(file).stat().st_size for file in input_files(SETTINGS)) < SMALL_BYTES
-)
+IS_SMALL = input_bytes(SETTINGS) < SMALL_BYTES
 
 # Who pays and where, for Slurm; what is not said here a profile may say.
 SITE = {

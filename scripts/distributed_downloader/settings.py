@@ -79,7 +79,8 @@ class Filters:
 class Settings:
     """Everything a stage may ask; `raw` is the checked config with defaults, as JSON types."""
 
-    path_to_input: str
+    path_to_input: str  # a path, or an address that fsspec knows
+    input_options: Mapping[str, Any]  # fsspec's own, for an address
     paths: OutputPaths
     account: str
     initializer_type: str

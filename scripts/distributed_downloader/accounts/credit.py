@@ -12,6 +12,7 @@ import polars as pl
 
 from distributed_downloader.durable import whole_file
 from distributed_downloader.lists.blocks import from_pieces
+from distributed_downloader.lists.generations import Generation
 from distributed_downloader.lists.licenses import license_classes
 from distributed_downloader.paths import Batch, OutputPaths
 from distributed_downloader.settings import Settings
@@ -60,7 +61,7 @@ def _by_dataset(credits: pl.DataFrame) -> Iterator[tuple[str, str, int]]:
 def _credits(settings: Settings) -> Iterator[pl.DataFrame]:
     """CREDITS of each batch that has images."""
     paths = settings.paths
-    partitions = pl.read_parquet(paths.partitions).select("server_name", "partition_id")
+    partitions = Generation.of(paths).partitions().select("server_name", "partition_id")
     for server_name, partition_id in partitions.iter_rows():
         batch = Batch(server_name, partition_id)
         images = BatchFiles.of(paths.batch_images(batch)).images().select("uuid").collect()

@@ -5,6 +5,7 @@ given (YAML, --config) -> resolve_config -> effective config (plain, complete, a
 """
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ __all__ = [
     "write_effective_config",
 ]
 
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # of a list that lives elsewhere
 IGNORED_KEYS = ("scripts", "schedule_rules")
 MAX_PROBLEMS = 5
 
@@ -99,6 +101,7 @@ def settings_of(config: Mapping[str, Any]) -> Settings:
     return Settings(
         **same,
         path_to_input=config["path_to_input"],
+        input_options=config["input_options"],
         paths=paths,
         account=config["account"],
         initializer_type=config["initializer_type"],
@@ -211,7 +214,7 @@ def _cut_multiplier(config: dict[str, Any]) -> None:
 
 def _make_paths_absolute(config: dict[str, Any]) -> None:
     for key in ("path_to_input", "path_to_output", "previous_output"):
-        if key in config:
+        if key in config and (key != "path_to_input" or not ADDRESS.match(config[key])):
             config[key] = _absolute(config[key])
     places = (
         ("politeness", "group_table"),

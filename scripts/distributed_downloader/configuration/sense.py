@@ -44,7 +44,7 @@ def contradictions(given: Given) -> list[str]:
 
 def _paths(config: Given) -> Iterator[str]:
     source, target = Path(config["path_to_input"]), Path(config["path_to_output"])
-    if target.is_relative_to(source):
+    if "://" not in config["path_to_input"] and target.is_relative_to(source):
         yield (
             f"path_to_output ({target}) is path_to_input or lies in it, so that the dataset would "
             "be read as a list of URLs: take a folder beside it."

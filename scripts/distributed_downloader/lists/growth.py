@@ -31,10 +31,10 @@ from distributed_downloader.errors import FolderError, LedgerError
 from distributed_downloader.lists.batching import Placement, place
 from distributed_downloader.lists.filters import Filters
 from distributed_downloader.lists.generations import Generation
-from distributed_downloader.lists.inputs import list_files, read_input
+from distributed_downloader.lists.inputs import read_files
 from distributed_downloader.lists.partition import Counts, counted, disk_errors, sync
 from distributed_downloader.lists.placed import SLAB_ROWS, Hashes, Placed, is_among
-from distributed_downloader.lists.source import fingerprint, is_same_list, source_of
+from distributed_downloader.lists.source import gathered, is_same_list, source_of
 from distributed_downloader.lists.staging import stage
 from distributed_downloader.lists.tables import write_rows
 from distributed_downloader.paths import Batch, OutputPaths
@@ -103,10 +103,11 @@ def _build(
         whole_folder(coming.folder) as folder,
         disk_errors(paths.urls),
     ):
-        hashes = [hasher.submit(fingerprint, path) for path in list_files(settings)]
         scratch = folder / ".scratch"
         scratch.mkdir()
-        staged = stage(read_input(settings, scratch), scratch, filters)
+        with gathered(settings, scratch) as (files, fingerprints):
+            hashes = [hasher.submit(each) for each in fingerprints]
+            staged = stage(read_files(files, settings, scratch), scratch, filters)
         crash_point("grow:staged")
         placed = Placed.of(paths, current)
         placement = place(staged, settings.batch_size, group_of, placed)

@@ -11,10 +11,10 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Any
 
 import polars as pl
@@ -68,7 +68,8 @@ def find_files(path_to_input: str) -> list[Path]:
     if path.is_file():
         files = [path]
     elif path.is_dir():
-        files = [file for file in path.rglob("*") if _is_table(file, path)]
+        below = path.rglob("*")
+        files = [each for each in below if is_table(each.relative_to(path)) and each.is_file()]
     else:
         names = glob.glob(path_to_input, recursive=True)  # noqa: PTH207 (absolute ones too)
         files = [Path(name) for name in names]
@@ -89,8 +90,12 @@ def list_files(settings: Settings) -> list[Path]:
 
 def read_input(settings: Settings, scratch: Path) -> list[InputFile]:
     """Every table of the input, ready to be read. Raises InputError for what cannot be."""
+    return read_files(list_files(settings), settings, scratch)
+
+
+def read_files(files: Sequence[Path], settings: Settings, scratch: Path) -> list[InputFile]:
+    """The same of these files."""
     archive = source_named(settings.initializer_type).archive
-    files = list_files(settings)
     tables = joined_members(files, archive) if archive else files
     return [_read(table, settings, scratch / f"join-{at}") for at, table in enumerate(tables)]
 
@@ -102,12 +107,13 @@ def _nothing_there(path: Path, given: str) -> str:
     return f"There is no file {given}; path_to_input takes a file, a folder or a glob that exists."
 
 
-def _is_table(file: Path, folder: Path) -> bool:
-    hidden = any(part.startswith((".", "_")) for part in file.relative_to(folder).parts)
+def is_table(file: PurePath) -> bool:
+    """Whether a file of a folder, by its path in there, is read with the folder."""
+    hidden = any(part.startswith((".", "_")) for part in file.parts)
     name = file.name.lower()
     for packing in PACKINGS:
         name = name.removesuffix(packing)
-    return not hidden and name.endswith(ENDINGS) and file.is_file()
+    return not hidden and name.endswith(ENDINGS)
 
 
 def _read(table: Path | Joined, settings: Settings, scratch: Path) -> InputFile:

@@ -28,8 +28,8 @@ from distributed_downloader.errors import InputError, LedgerError, StorageError
 from distributed_downloader.lists.batching import Placement, place
 from distributed_downloader.lists.filters import Filters
 from distributed_downloader.lists.generations import Generation
-from distributed_downloader.lists.inputs import list_files, read_input
-from distributed_downloader.lists.source import check_folder, fingerprint, source_of
+from distributed_downloader.lists.inputs import read_files
+from distributed_downloader.lists.source import check_folder, gathered, source_of
 from distributed_downloader.lists.staging import Staged, stage
 from distributed_downloader.lists.tables import Written, write_partitions, write_rows
 from distributed_downloader.settings import Settings
@@ -92,10 +92,11 @@ def _build(settings: Settings, group_of: Callable[[str], str]) -> Counts:
         whole_folder(paths.urls) as folder,
         disk_errors(paths.urls),
     ):
-        hashes = [hasher.submit(fingerprint, path) for path in list_files(settings)]
         scratch = folder / ".scratch"
         scratch.mkdir()
-        staged = stage(read_input(settings, scratch), scratch, filters)
+        with gathered(settings, scratch) as (files, fingerprints):
+            hashes = [hasher.submit(each) for each in fingerprints]
+            staged = stage(read_files(files, settings, scratch), scratch, filters)
         if not staged.index.height:
             raise InputError(f"{settings.path_to_input} has no rows; give at least one URL.")
         crash_point("partition:staged")

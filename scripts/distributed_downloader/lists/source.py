@@ -6,16 +6,31 @@ processor helps (nearly all do), on its own thread while the input is read.
 
 import glob
 import hashlib
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
 from distributed_downloader.errors import FolderError, InputError
+from distributed_downloader.lists.archives import what_matters
 from distributed_downloader.lists.generations import Generation
 from distributed_downloader.lists.inputs import list_files
+from distributed_downloader.lists.remote import (
+    RemoteFile,
+    copy_here,
+    is_remote,
+    named_by_address,
+    remote_files,
+)
+from distributed_downloader.lists.sources import source_named
 from distributed_downloader.settings import Settings
+
+_log = getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +41,34 @@ class Fingerprint:
     bytes: int
     mtime_ns: int
     sha256: str
+    version: str = ""  # of a file that lives elsewhere, as its server says it
+
+
+def fingerprint_of_copy(file: RemoteFile, copy: Path) -> Fingerprint:
+    """Of a file that lives elsewhere, by the copy that was read."""
+    return Fingerprint(file.address, copy.stat().st_size, 0, sha256(copy), file.version)
+
+
+@contextmanager
+def gathered(
+    settings: Settings, scratch: Path
+) -> Iterator[tuple[list[Path], list[Callable[[], Fingerprint]]]]:
+    """The input's files to read, copied here if they live elsewhere, and how to identify each.
+
+    Raises InputError, also in the block, by the names that the user knows.
+    """
+    if not is_remote(settings.path_to_input):
+        files = list_files(settings)
+        yield files, [partial(fingerprint, file) for file in files]
+        return
+    remote = remote_files(settings)
+    copies = copy_here(settings, remote, scratch / "copies")
+    files = what_matters(copies, source_named(settings.initializer_type).archive)
+    with named_by_address(remote, copies):
+        yield (
+            files,
+            [partial(fingerprint_of_copy, *each) for each in zip(remote, copies, strict=True)],
+        )
 
 
 def fingerprint(path: Path) -> Fingerprint:
@@ -113,11 +156,17 @@ def is_same_list(settings: Settings, source: Mapping[str, Any]) -> bool:
     """
     if _is_gone(settings.path_to_input) and settings.path_to_input == source["path_to_input"]:
         return True
+    if is_remote(settings.path_to_input):
+        return _is_same_address(source["files"], settings)
     return _is_same_input(source["files"], list_files(settings))
 
 
 def _is_gone(path_to_input: str) -> bool:
-    return not Path(path_to_input).exists() and not glob.has_magic(path_to_input)
+    return (
+        not is_remote(path_to_input)
+        and not Path(path_to_input).exists()
+        and not glob.has_magic(path_to_input)
+    )
 
 
 def _is_same_input(then: list[dict[str, Any]], files: list[Path]) -> bool:
@@ -127,6 +176,22 @@ def _is_same_input(then: list[dict[str, Any]], files: list[Path]) -> bool:
     return Counter(file["sha256"] for file in then) == Counter(
         known.get(_identity(path)) or sha256(path) for path in files
     )
+
+
+def _is_same_address(then: list[dict[str, Any]], settings: Settings) -> bool:
+    """A server that cannot be asked is no reason to stop: all rows are in the folder."""
+    try:
+        now = remote_files(settings)
+    except InputError as error:
+        _log.warning("%s The rows that %s has are gone on with.", error, settings.paths.root)
+        return any(file["path"].startswith(_plain(settings.path_to_input)) for file in then)
+    known = {(file["path"], file.get("version", "")) for file in then}
+    return known == {(file.address, file.version) for file in now}
+
+
+def _plain(address: str) -> str:
+    """An address up to its first wildcard."""
+    return re.split(r"[*?\[]", address)[0]
 
 
 def _identity(path: Path) -> tuple[str, int, int]:

@@ -50,8 +50,8 @@ def write_rows(staged: Staged, placement: Placement, folder: Path, scratch: Path
         runs = list(in_order(writers, written, pieces, ahead=_WRITERS))
     batches = _write_batches(staged, placement, runs, folder)
     for table in ("rejected", "duplicates"):
-        pieces = pl.scan_parquet(sorted(scratch.glob(f"{table}-*")), glob=False)
-        write_sealed(folder / f"{table}.parquet", pieces)
+        written_of = pl.scan_parquet(sorted(scratch.glob(f"{table}-*")), glob=False)
+        write_sealed(folder / f"{table}.parquet", written_of)
     return Written(
         batches=len(batches),
         fetchable=_rows_in(batches),

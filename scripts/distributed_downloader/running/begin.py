@@ -7,6 +7,7 @@
 """
 
 import atexit
+import math
 import os
 import signal
 import sys
@@ -32,6 +33,7 @@ from distributed_downloader.lists.growth import growth_is_due
 from distributed_downloader.lists.inputs import find_files
 from distributed_downloader.lists.partition import check_folder
 from distributed_downloader.lists.previous import check_previous
+from distributed_downloader.lists.remote import is_remote, remote_files
 from distributed_downloader.lists.sources import source_named
 from distributed_downloader.logs import tell
 from distributed_downloader.settings import Settings
@@ -64,12 +66,14 @@ def settings_of_run(given: Mapping[str, Any], environ: Mapping[str, str]) -> tup
     return settings, effective_path(settings.raw, settings.paths.configs)
 
 
-def input_files(settings: Settings) -> list[str]:
-    """The files that `path_to_input` names now; none if it names none: partition says it better."""
+def input_bytes(settings: Settings) -> float:
+    """What `path_to_input` holds now; infinite if far away, and 0 if nothing is there."""
+    if is_remote(settings.path_to_input):
+        return math.inf
     try:
-        return [str(file) for file in find_files(settings.path_to_input)]
+        return sum(file.stat().st_size for file in find_files(settings.path_to_input))
     except InputError:
-        return []
+        return 0
 
 
 def generation_to_make(settings: Settings, environ: Mapping[str, str]) -> int | None:
@@ -88,7 +92,7 @@ def begin_run(settings: Settings, given: Mapping[str, Any]) -> None:
     check_folder(settings)
     check_previous(settings)
     if not settings.paths.source.exists():
-        find_files(settings.path_to_input)  # an input that is not there leaves no folder behind
+        _look_for_input(settings)  # an input that is not there leaves no folder behind
     for notice in notices(given):
         tell(f"note: {notice}")
     paths = settings.paths
@@ -101,6 +105,13 @@ def begin_run(settings: Settings, given: Mapping[str, Any]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         _stop_writer_first(number, paths.writer_lock)
     atexit.register(watch(paths.checkpoint, sys.stderr))
+
+
+def _look_for_input(settings: Settings) -> None:
+    if is_remote(settings.path_to_input):
+        remote_files(settings)
+    else:
+        find_files(settings.path_to_input)
 
 
 def _stop_writer_first(number: signal.Signals, writer_lock: Path) -> None:

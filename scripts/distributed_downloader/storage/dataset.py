@@ -25,6 +25,7 @@ import polars as pl
 from PIL import Image
 
 from distributed_downloader.errors import FolderError
+from distributed_downloader.lists.generations import Generation
 from distributed_downloader.paths import OUTPUT_STRUCTURE, Batch, OutputPaths
 from distributed_downloader.storage.batch_files import BatchFiles
 from distributed_downloader.storage.dataset_index import ATTEMPTS, DatasetIndex, places_of
@@ -85,9 +86,8 @@ class Dataset:
         self._lock = threading.Lock()
         self._files: OrderedDict[int, ImageFile] = OrderedDict()
         self._tables: OrderedDict[int, pl.DataFrame] = OrderedDict()
-        self._duplicates = Duplicates(
-            OutputPaths.of(self.path.parent, {"images_folder": self.path.name}).duplicates
-        )
+        paths = OutputPaths.of(self.path.parent, {"images_folder": self.path.name})
+        self._duplicates = Duplicates(Generation.of(paths).duplicates)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("path", "_batches", "_index")}

@@ -178,7 +178,11 @@ WRONG = [
     ),
     ({"politeness": 3}, "politeness is 3: allowed is a section (keys with values)."),
     ({"account": 12345}, "account is 12345: allowed is the name of a Slurm account."),
-    ({"path_to_input": ["a"]}, 'path_to_input is ["a"]: allowed is a file, a folder or a glob.'),
+    (
+        {"path_to_input": ["a"]},
+        'path_to_input is ["a"]: allowed is a file, a folder or a glob, '
+        "here or at an address such as s3://, hf:// or https://.",
+    ),
     (
         {"tools": "resize"},
         'tools is "resize": allowed is a list without repeats, each the name of a tool, as its '

@@ -1,5 +1,6 @@
 """A run's first steps: nothing before all is checked, one lock, signals that reach the writer."""
 
+import math
 import os
 import signal
 
@@ -52,17 +53,16 @@ def test_the_input_is_a_file_a_folder_or_a_pattern(tmp_path):
     for name in ("a.csv", "b.csv", "sub/c.csv"):
         file = tmp_path / "lists" / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("http://a.test/1.jpg\n")
+        file.write_text("x" * {"a.csv": 1, "b.csv": 20, "sub/c.csv": 300}[name])
 
-    def found(path):
-        settings = make_settings(tmp_path, path_to_input=str(tmp_path / path))
-        files = begin.input_files(settings)
-        return [os.path.relpath(file, tmp_path / "lists") for file in files]
+    def held(path):
+        return begin.input_bytes(make_settings(tmp_path, path_to_input=path))
 
-    assert found("lists/a.csv") == ["a.csv"]
-    assert found("lists") == ["a.csv", "b.csv", "sub/c.csv"]
-    assert found("lists/*.csv") == ["a.csv", "b.csv"]
-    assert found("gone.csv") == []
+    assert held(str(tmp_path / "lists/a.csv")) == 1
+    assert held(str(tmp_path / "lists")) == 321
+    assert held(str(tmp_path / "lists/*.csv")) == 21
+    assert held(str(tmp_path / "gone.csv")) == 0
+    assert held("s3://bucket/list.csv") == math.inf  # nobody is asked for it
 
 
 def test_a_second_run_of_one_folder_is_refused_and_the_first_goes_on(tmp_path, at_exit):
