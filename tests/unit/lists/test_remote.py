@@ -14,9 +14,10 @@ import polars as pl
 import pytest
 from moto.server import ThreadedMotoServer
 
-from distributed_downloader.errors import FolderError, InputError
-from distributed_downloader.lists.partition import check_folder, partition_urls
+from distributed_downloader.errors import InputError
+from distributed_downloader.lists.partition import partition_urls
 from distributed_downloader.lists.remote import is_remote, remote_files
+from distributed_downloader.lists.source import is_same_list
 from distributed_downloader.settings import Settings
 from tests.unit.conftest import make_settings
 
@@ -108,12 +109,12 @@ def test_a_list_that_changed_in_its_bucket_is_noticed(tmp_path: Path, bucket: An
     bucket.put_object(Key="list.csv", Body=CSV)
     settings = at(tmp_path, f"s3://{bucket.name}/list.csv")
     partition_urls(settings)
-    check_folder(settings)
+    source = json.loads(settings.paths.source.read_text())
+    assert is_same_list(settings, source)
     bucket.put_object(Key="list.csv", Body=CSV.replace(b"/2", b"/3"))
-    with pytest.raises(FolderError, match="made from another list"):
-        check_folder(settings)
+    assert not is_same_list(settings, source)
     bucket.Object("list.csv").delete()
-    check_folder(settings)  # gone: the folder has all its rows
+    assert is_same_list(settings, source)  # gone: the folder has all its rows
 
 
 def test_what_is_not_there_is_one_sentence(tmp_path: Path, bucket: Any) -> None:
@@ -151,7 +152,7 @@ def test_a_list_on_a_web_server(tmp_path: Path, web: tuple[str, Path]) -> None:
     (folder / "list.csv").write_bytes(CSV)
     settings = at(tmp_path, f"{address}/list.csv?format=csv")
     assert partition_urls(settings).fetchable == 2
-    check_folder(settings)
+    assert is_same_list(settings, json.loads(settings.paths.source.read_text()))
     with pytest.raises(InputError, match=r"Cannot read .*gone\.csv"):
         remote_files(at(tmp_path, f"{address}/gone.csv"))
 
