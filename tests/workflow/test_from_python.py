@@ -37,7 +37,7 @@ def test_download_and_read_back_from_another_working_directory(
         assert [record.uuid for record in dataset] == dataset.table().collect()["uuid"].to_list()
 
     asked = len(fleet.accesses())
-    read, run = re.findall(r"```python\n(.*?)```", (CHECKOUT / "README.md").read_text(), re.S)
+    read, run, *_ = re.findall(r"```python\n(.*?)```", (CHECKOUT / "README.md").read_text(), re.S)
     exec(run, {})
     assert "6  of 6 rows" in capsys.readouterr().err
     assert len(fleet.accesses()) == asked

@@ -46,7 +46,7 @@ class PythonFilterToolBase(ToolsBase):
     def save_filter(self, table: Any) -> None:
         """Write a table (polars, or pandas) of images of any partitions as filter table."""
         if not isinstance(table, pl.DataFrame):
-            table = pl.DataFrame(dict(table.items()) if hasattr(table, "items") else table)
+            table = pl.DataFrame({name: list(column) for name, column in table.items()})
         for (server, number), rows in table.group_by(*_PARTITION, maintain_order=True):
             self.save_partition(Batch(str(server), int(str(number))), rows)
 
