@@ -42,6 +42,14 @@ def fsync_path(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, so that they are there after a power cut, too."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        fsync_path(made.parent)
+
+
 def _beside(path: Path) -> Path:
     return path.with_name(f"{ORPHAN_PREFIX}{uuid.uuid4().hex}-{path.name}")
 
@@ -54,7 +62,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     beside = _beside(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         yield beside
         fsync_path(beside)
         beside.replace(path)
@@ -75,7 +83,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """
     beside = _beside(path)
     try:
-        beside.mkdir(parents=True)
+        make_folder(path.parent)
+        beside.mkdir()
         yield beside
         for file in beside.iterdir():
             fsync_path(file)
