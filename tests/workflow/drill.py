@@ -5,6 +5,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,7 +67,12 @@ class Run:
 
     def ranks(self) -> list[psutil.Process]:
         """The ranks of the wave: their parent is the launcher's proxy."""
-        return [p for p in self.named("download_images.py") if "mpiexec" not in p.name()]
+        found = []
+        for process in self.named("download_images.py"):
+            with suppress(psutil.NoSuchProcess):
+                if "mpiexec" not in process.name():
+                    found.append(process)
+        return found
 
     def end(self) -> str:
         """Wait for the command's own end; what it said."""

@@ -227,6 +227,10 @@ def small_disk(tmp_path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+def remount(folder: Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
+
+
 def test_a_full_disk_is_one_sentence_and_after_making_room_the_same_command_goes_on(
     new_drill, small_disk
 ):
@@ -245,7 +249,13 @@ def test_a_full_disk_is_one_sentence_and_after_making_room_the_same_command_goes
         assert "No space left on device. Make room" in sentence
     assert "Traceback" not in full.stdout
 
-    words = ["mount", "-o", "remount,size=200m", str(small_disk)]
-    subprocess.run(words, check=True)
+    remount(small_disk, "ro")
+    refused = drill.workflow.run()
+    assert refused.returncode == 1
+    assert f"error: Cannot write the lock {small_disk}/run.lock: Read-only" in refused.stdout
+    assert "Read-only file system. Make room or mend" in refused.stdout
+    assert "Traceback" not in refused.stdout
+
+    remount(small_disk, "rw,size=200m")
     drill.workflow.finish()
     drill.assert_stored()

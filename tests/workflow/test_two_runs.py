@@ -3,25 +3,22 @@
 from dataclasses import replace
 
 from distributed_downloader.fleet.plan import HostPlan
-from tests.workflow.drill import wait_for
 
 HOST = HostPlan(name="a.one.test", address="127.0.34.1", images=20, photos="tiny")
 
 
-def test_the_second_run_on_a_folder_names_the_first_and_disturbs_nothing(new_drill):
+def test_of_two_runs_that_start_at_once_one_works_and_the_other_names_it(new_drill):
     drill = new_drill(HOST)
-    run = drill.start()
-    wait_for("the run lock", drill.paths.run_lock.exists, run.process)
+    runs = [drill.start(), drill.start()]
+    said = {run.end(): run for run in runs}
+    codes = sorted(run.process.returncode for run in runs)
+    assert codes == [0, 1], list(said)
 
-    assert f"process {run.process.pid}" in drill.workflow.finish("status")
-    second = drill.workflow.run()
-
-    assert second.returncode == 1
-    (sentence,) = [line for line in second.stdout.splitlines() if line.startswith("error: ")]
+    (winner,) = (run for run in runs if run.process.returncode == 0)
+    (words,) = (words for words, run in said.items() if run is not winner)
+    (sentence,) = [line for line in words.splitlines() if line.startswith("error: ")]
     assert f"{drill.paths.root} is in use by the workflow (host " in sentence
-    assert f"process {run.process.pid}" in sentence
-    said = run.end()
-    assert run.process.returncode == 0, said
+    assert f"process {winner.process.pid}" in sentence
     drill.assert_whole()
     assert drill.asked_again() == []
     assert not drill.paths.run_lock.exists()
