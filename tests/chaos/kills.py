@@ -13,8 +13,8 @@ import psutil
 
 from tests.workflow.drill import Run
 
-LATEST_S = 6.0  # after the start, or after the first rank was seen
-IN_A_WAVE = 0.65  # of the rounds: else a wave, which is short, would hardly be met
+LATEST_S = 6.0  # after the start, or after the first request
+AT_WORK = 0.65  # of the rounds: else a wave, which is short, would hardly be met
 LOOK_S = 0.2
 SCRIPTS = (  # a run's stages, the last that runs is told
     *("partition_urls.py", "profile_servers.py", "schedule_wave.py", "download_images.py"),
@@ -36,23 +36,25 @@ class Kill(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """When a run is met: so long after it began, or after its first rank did."""
+    """When a run is met: so long after it began, or after servers first heard of it."""
 
-    in_a_wave: bool
+    at_work: bool
     after_s: float
 
 
 def draw(dice: random.Random) -> Moment:
     """The next moment."""
-    return Moment(dice.random() < IN_A_WAVE, dice.uniform(0, LATEST_S))
+    return Moment(dice.random() < AT_WORK, dice.uniform(0, LATEST_S))
 
 
-def wait_until(moment: Moment, run: Run, look: Callable[[], None]) -> bool:
+def wait_until(
+    moment: Moment, run: Run, has_asked: Callable[[], bool], look: Callable[[], None]
+) -> bool:
     """Whether the run is still there at that moment; `look` is called meanwhile."""
-    begun = None if moment.in_a_wave else time.monotonic()
+    begun = None if moment.at_work else time.monotonic()
     while run.process.poll() is None:
         look()
-        if begun is None and run.ranks():
+        if begun is None and has_asked():
             begun = time.monotonic()
         left_s = LOOK_S if begun is None else begun + moment.after_s - time.monotonic()
         if left_s <= 0:

@@ -90,7 +90,13 @@ class Lane:
         """One round: a run, a kill, its end, and what must hold then."""
         done, run = Round(self._number, self._folder, time.monotonic()), self._start()
         try:
-            if wait_until(draw(self._dice), run, lambda: _weigh(run, done)):
+            heard = self._fleet.log.stat().st_size
+            if wait_until(
+                draw(self._dice),
+                run,
+                has_asked=lambda: self._fleet.log.stat().st_size > heard,
+                look=lambda: _weigh(run, done),
+            ):
                 _weigh(run, done)
                 done.stage = stage_of(run)
                 done.at_s = time.monotonic() - done.began

@@ -7,6 +7,7 @@ name, looks at what that was, and puts it back if it was not what it took it for
 import errno
 import os
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +65,8 @@ class LockFiles:
                 "Make room or mend the permissions there, or choose another path_to_output."
             ) from error
         finally:
-            beside.unlink(missing_ok=True)
+            with suppress(OSError):  # of a disk that takes nothing, what is raised says more
+                beside.unlink(missing_ok=True)
 
     def rename(self, path: Path, to: Path) -> bool:
         """False if it is no longer there."""
