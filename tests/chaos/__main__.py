@@ -70,6 +70,7 @@ def play(given: argparse.Namespace, began: float) -> Sequence[Round]:
         for number in range(given.lanes):
             fleet = stack.enter_context(running_fleet(plan_of(number)))
             lane = Lane(number, fleet, root / str(number), given.seed)
+            stack.callback(lane.close)
             threading.Thread(target=work, args=(lane,), daemon=True).start()
         while working:
             one = told.get()

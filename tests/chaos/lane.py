@@ -70,6 +70,7 @@ class Lane:
         self._dice = random.Random(f"{seed}/{number}")
         self._spared = spared_urls(fleet)
         self._folder = -1
+        self._run: Run | None = None
         self._new_folder()
 
     def _new_folder(self) -> None:
@@ -130,7 +131,14 @@ class Lane:
 
     def _start(self, mark: str = "") -> Run:
         mark = mark or uuid.uuid4().hex
-        return Run(self._workflow.start(**{MARK: mark}), mark)
+        self._run = Run(self._workflow.start(**{MARK: mark}), mark)
+        return self._run
+
+    def close(self) -> None:
+        """Leave no process behind, whatever ended the drill."""
+        for process in self._run.processes() if self._run else ():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def _end(self, run: Run, done: Round) -> str:
         """Wait for the command's own end; what it said."""
