@@ -1,5 +1,7 @@
 """What is wrong with a batch's files, found by reading every byte that matters; nothing is changed.
 
+A file that cannot be read at all (EIO, no permission) is not damaged: that is an OSError.
+
 1. A table, of the batch or of a part, is what its checksum says.
 2. successes.parquet and errors.parquet are both there, or neither: consolidation leaves both. (Cut
    between the two it leaves the first, and all the parts that it names.)
@@ -21,7 +23,7 @@ from distributed_downloader.storage.batch_files import (
     SUCCESSES_NAME,
     absorbed_by,
 )
-from distributed_downloader.storage.image_files import ImageFile, uuids_of
+from distributed_downloader.storage.image_files import CHUNK_BYTES, ImageFile, uuids_of
 from distributed_downloader.storage.parts import ROWS_NAME, list_parts
 
 TABLES = (SUCCESSES_NAME, ERRORS_NAME, REMOVED_NAME)
@@ -79,7 +81,10 @@ def _damaged_parts(parts: list[Path]) -> Iterator[Damage]:
 
 
 def damaged_images(folder: Path, images: pl.DataFrame) -> list[Damage]:
-    """The image files that do not hold what these rows (PLACES) say, with the rows they cost."""
+    """The image files that do not hold what these rows (PLACES) say, with the rows they cost.
+
+    Raises OSError.
+    """
     found = []
     for (file,), rows in images.group_by("file", maintain_order=True):
         path = folder / str(file)
@@ -89,10 +94,18 @@ def damaged_images(folder: Path, images: pl.DataFrame) -> list[Damage]:
         except FileNotFoundError:
             lost, what = tuple(rows["uuid"]), MISSING
         except FolderError:
+            _read_through(path)
             lost, what = tuple(rows["uuid"]), "is cut short or no image file"
         if lost:
             found.append(Damage(path, what, lost))
     return found
+
+
+def _read_through(path: Path) -> None:
+    """Raise OSError if it is the disk that does not give the file: then nothing is known of it."""
+    with path.open("rb") as file:
+        while file.read(CHUNK_BYTES):
+            pass
 
 
 def _lost(path: Path, rows: pl.DataFrame) -> tuple[str, ...]:

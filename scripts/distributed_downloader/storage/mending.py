@@ -13,6 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
+from distributed_downloader.errors import StorageError
 from distributed_downloader.paths import Batch, OutputPaths
 from distributed_downloader.storage.batch_files import (
     COMPLETED_NAME,
@@ -50,12 +51,19 @@ class Mender:
         """Take out of use what is damaged in a batch: a sentence for each.
 
         What is found is looked for again before anything is changed: somebody may be at work until
-        the folder is ours. Raises StorageError, LockError, OSError.
+        the folder is ours. Raises StorageError, also for what cannot be read, and LockError.
         """
-        if not find(batch, self._paths):
-            return []
-        with self._writing() as allowed:
-            return [str(damage) for damage in mend(batch, self._paths, allowed)]
+        try:
+            if not find(batch, self._paths):
+                return []
+            with self._writing() as allowed:
+                return [str(damage) for damage in mend(batch, self._paths, allowed)]
+        except OSError as error:
+            where = error.filename or self._paths.batch_images(batch)
+            raise StorageError(
+                f"Cannot read {where}: {error.strerror or error}. "
+                "Mend the file system and run the same command again: nothing is lost."
+            ) from error
 
     def reopen(self, batch: Batch) -> None:
         """Let waves look into a batch that they may hold for completed."""

@@ -1,13 +1,15 @@
 """What is taken out of use, under which lock, and what of it comes back."""
 
+import errno
 import os
 from contextlib import contextmanager
+from pathlib import Path
 
 import h5py
 import polars as pl
 import pytest
 
-from distributed_downloader.errors import LockError
+from distributed_downloader.errors import LockError, StorageError
 from distributed_downloader.records import State
 from distributed_downloader.storage.damage import damaged_images, damaged_tables
 from distributed_downloader.storage.mending import PLACES, Mender, mend
@@ -122,3 +124,22 @@ def test_both_tables_damaged_give_no_number_of_a_shard_out_again(folder):
     assert [file.name for file in folder.images.glob("*.h5")] == ["images-1.h5"]
     table = pl.read_parquet(folder.images / "successes.parquet", hive_partitioning=False)
     assert table["file"].to_list() == ["images-1.h5"]
+
+
+@pytest.mark.parametrize("name", ["errors.parquet", "images-0.h5"])
+@pytest.mark.parametrize("fault", [errno.EIO, errno.EACCES])
+def test_what_the_disk_does_not_give_is_not_taken_for_damaged(folder, monkeypatch, name, fault):
+    """Else a file system that is away for a moment would have everything fetched again."""
+    real = Path.open
+    os.truncate(folder.images / name, 100)
+
+    def failing(path, *words, **options):
+        if path.name == name:
+            raise OSError(fault, os.strerror(fault), str(path))
+        return real(path, *words, **options)
+
+    monkeypatch.setattr(Path, "open", failing)
+    with pytest.raises(StorageError, match=rf"Cannot read .*{name}: {os.strerror(fault)}"):
+        Mender(folder.paths, lambda: writing_alone(folder.paths, "a test")).mend(folder.batch)
+    monkeypatch.undo()
+    assert damaged_tables(folder.images) or damaged_images(folder.images, places(folder))
