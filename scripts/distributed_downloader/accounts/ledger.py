@@ -22,7 +22,8 @@ from polars.io.plugins import register_io_source
 
 from distributed_downloader.accounts.counts import BatchCount, Counts, Tally, count_batch
 from distributed_downloader.accounts.recollection import Look, Notes, Recollection
-from distributed_downloader.accounts.repeats import Repeats, hash_of
+from distributed_downloader.accounts.repeats import Repeats
+from distributed_downloader.accounts.sums import listed_batches, repeated, slices, totals
 from distributed_downloader.checksums import UNSEALED, is_whole, seal
 from distributed_downloader.courtesy.ignored import is_ignored, read_ignored
 from distributed_downloader.durable import whole_file
@@ -41,7 +42,6 @@ from distributed_downloader.waves.writers import writing_alone
 
 GroupOf = Callable[[str], str]
 
-SLICE_ROWS = 500_000
 WITHOUT_FILES = (State.PENDING.value, State.IGNORED.value)  # states that no file needs to prove
 KEPT_WHEN_IGNORED = (State.OK.value, State.REMOVED.value)
 NAMED = 5  # so many problems are named in the sentence, the rest is counted
@@ -83,7 +83,7 @@ def write_ledger(
     lock). Raises LedgerError, naming the batches and the numbers, if the sums do not match.
     """
     paths = settings.paths
-    partitions, rules = _partitions(paths), rules_of_today(settings)
+    partitions, rules = listed_batches(paths), rules_of_today(settings)
     recount = Recount(
         paths,
         settings.retries_waves,
@@ -96,8 +96,8 @@ def write_ledger(
         rows = _rows(recount, partitions, repeats)
         with whole_file(paths.ledger) as beside:
             _sink(rows, beside)
-            recount.problems += _totals(paths, partitions)
-            recount.problems += _repeated(repeats, beside)
+            recount.problems += totals(paths, partitions)
+            recount.problems += repeated(repeats, beside)
             _complain(recount.problems, paths)
             seal(beside)
     recount.notes.write(paths, rules)
@@ -128,10 +128,10 @@ def _rows(recount: Recount, partitions: pl.DataFrame, repeats: Repeats) -> Itera
         recount.tally.add(table)
         yield table
     current = Generation.of(recount.paths)
-    for table in _slices(current.duplicates):
+    for table in slices(current.duplicates):
         repeats.add(table["uuid"])
         yield _apart(table, State.DUPLICATE, recount)
-    for table in _slices(current.rejected):
+    for table in slices(current.rejected):
         yield _apart(table, State.REJECTED, recount)
 
 
@@ -237,25 +237,6 @@ def with_asked(table: pl.DataFrame) -> pl.DataFrame:
     return table.with_columns(pl.coalesce(target, "server").alias("asked"))
 
 
-def _partitions(paths: OutputPaths) -> pl.DataFrame:
-    if not paths.partitions.is_file():
-        raise LedgerError(
-            f"{paths.partitions} is missing: nothing was partitioned yet, or it was removed. "
-            "Run the workflow with the same config again."
-        )
-    live = pl.col("rows") - pl.col("gone")
-    return Generation.of(paths).partitions().select("server_name", "partition_id", live)
-
-
-def _slices(file: Path) -> Iterator[pl.DataFrame]:
-    """A table in pieces that fit into memory; none if there is no file."""
-    if not file.is_file():
-        return
-    table = pl.scan_parquet(file, hive_partitioning=False)
-    for start in range(0, _count(file), SLICE_ROWS):
-        yield table.slice(start, SLICE_ROWS).collect()
-
-
 def _apart(table: pl.DataFrame, state: State, recount: Recount) -> pl.DataFrame:
     """Rows that have no batch, as LEDGER; the reason of a rejected one is its error_class."""
     given = {name: pl.col(name) for name in table.columns if name in ("uuid", "source_id")}
@@ -266,56 +247,6 @@ def _apart(table: pl.DataFrame, state: State, recount: Recount) -> pl.DataFrame:
     ).with_columns(state=pl.lit(state.value))
     recount.tally.add(rows)
     return rows
-
-
-def _totals(paths: OutputPaths, partitions: pl.DataFrame) -> Iterator[str]:
-    """Input rows = fetchable + duplicates + rejected, and no batch is on one side only."""
-    listed = {Batch(server, number) for server, number, _ in partitions.iter_rows()}
-    for folder in sorted(paths.urls.glob("server_name=*/partition_id=*")):
-        if Batch.from_folder(folder) not in listed:
-            yield f"{folder} is not in {paths.partitions.name}"
-    for folder in sorted(paths.images.glob("server_name=*/partition_id=*")):
-        if Batch.from_folder(folder) not in listed:
-            yield f"{folder} has images of a batch that is not in {paths.partitions.name}"
-    current = Generation.of(paths)
-    source = (current.source or {}).get("counts")
-    if source is None:
-        yield f"{paths.source} is missing"
-        return
-    fetchable = int(partitions["rows"].sum())
-    duplicates, rejected = _count(current.duplicates), _count(current.rejected)
-    if source["rows"] != fetchable + duplicates + rejected:
-        yield (
-            f"the input had {source['rows']} rows, but {fetchable} fetchable + "
-            f"{duplicates} duplicates + {rejected} rejected = {fetchable + duplicates + rejected}"
-        )
-
-
-def _count(file: Path) -> int:
-    if not file.is_file():
-        return 0
-    return int(pl.scan_parquet(file).select(pl.len()).collect().item())
-
-
-def _repeated(repeats: Repeats, ledger: Path) -> Iterator[str]:
-    """uuids that occur twice, with the batches they are in."""
-    hashes = repeats.hashes()
-    if not hashes:
-        return
-    rows = (
-        pl.scan_parquet(ledger)
-        .filter(pl.col("state") != State.REJECTED.value)
-        .filter(hash_of(pl.col("uuid")).is_in(hashes))
-        .select("uuid", "server_name", "partition_id")
-        .collect(engine="streaming")
-    )
-    twice = rows.group_by("uuid").agg(pl.len(), "server_name", "partition_id")
-    for uuid, count, servers, numbers in twice.filter(pl.col("len") > 1).sort("uuid").iter_rows():
-        places = [
-            "duplicates.parquet" if server is None else str(Batch(server, number).folder)
-            for server, number in zip(servers, numbers, strict=True)
-        ]
-        yield f"the uuid {uuid} occurs {count} times: in {', '.join(places)}"
 
 
 def _complain(problems: list[str], paths: OutputPaths) -> None:
