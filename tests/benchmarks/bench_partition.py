@@ -62,7 +62,8 @@ def measure(folder: Path, rows: int) -> None:
     if process.returncode:
         raise SystemExit(f"partition failed with exit code {process.returncode}")
     print(
-        f"{rows} rows: {seconds:.1f} s, {usage.ru_utime + usage.ru_stime:.1f} s of CPU, "
+        f"{rows} rows: {seconds:.1f} s, {rows / seconds:,.0f} rows/s, "
+        f"{usage.ru_utime + usage.ru_stime:.1f} s of CPU, "
         f"peak RSS {usage.ru_maxrss / 1e6:.2f} GB"
     )
 

@@ -10,6 +10,7 @@
 
 import codecs
 import gzip
+import json
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -124,6 +125,7 @@ def _text_layout(path: Path, text: str, is_url_column: Callable[[str], bool]) ->
             "give it a first line with their names, one of them identifier."
         )
     if not first_is_url and len(names) > 1:
+        _check_header(path, names, separator, text.splitlines()[1:-1])
         return Layout(Format.TABLE, separator)
     if is_url_column(names[0]):
         return Layout(Format.LINES, header=True)
@@ -133,6 +135,37 @@ def _text_layout(path: Path, text: str, is_url_column: Callable[[str], bool]) ->
         f"{path} has neither a URL in its first lines nor a column identifier, "
         f"its first line is {line[:200]!r}; {_WAY_OUT}."
     )
+
+
+def _check_header(path: Path, names: list[str], separator: str, lines: list[str]) -> None:
+    """No name twice, and rows that are separated as their header is."""
+    twice = next((name for at, name in enumerate(names) if name and name in names[:at]), None)
+    if twice:
+        raise InputError(f"{path} has the column {twice} twice in its line 1: rename one of them.")
+    rows = [line for line in lines[:100] if line.strip()]
+    other = next((sign for sign in ",;|\t" if rows and all(sign in row for row in rows)), separator)
+    if other != separator and not any(separator in row for row in rows):
+        raise InputError(
+            f"{path} has {separator!r} between the columns of its line 1 and {other!r} in line 2 "
+            f"({rows[0][:100]!r}): give both the same."
+        )
+
+
+def faulty_line(path: Path, layout: Format) -> int | None:
+    """The first line that is no UTF-8, or no JSON where that is asked for; None if none is."""
+    number = 0
+    try:
+        with open_unpacked(path) as stream:
+            for line in stream:
+                number += 1
+                text = line.decode("utf-8-sig")
+                if layout is Format.JSON_LINES and text.strip():
+                    json.loads(text)
+    except ValueError:
+        return number
+    except (OSError, EOFError, zlib.error, zstandard.ZstdError):
+        return None
+    return None
 
 
 def separator_of(line: str) -> str:

@@ -30,7 +30,14 @@ from distributed_downloader.lists.archives import (
     what_matters,
 )
 from distributed_downloader.lists.columns import is_url_column, with_our_columns
-from distributed_downloader.lists.formats import HEAD_BYTES, Format, Layout, open_unpacked, sniff
+from distributed_downloader.lists.formats import (
+    HEAD_BYTES,
+    Format,
+    Layout,
+    faulty_line,
+    open_unpacked,
+    sniff,
+)
 from distributed_downloader.lists.sources import source_named
 from distributed_downloader.settings import Settings
 
@@ -151,8 +158,19 @@ def _reading(path: Path) -> Iterator[None]:
         ) from error
     except (*_READ_ERRORS, zstandard.ZstdError) as error:
         raise InputError(
-            f"{path} cannot be read to its end ({_first_line(error)}); mend or replace it."
+            f"{path} cannot be read to its end ({_first_line(error)}{_where(path)}); "
+            "mend or replace it."
         ) from error
+
+
+def _where(path: Path) -> str:
+    """The line that broke the reader, where one can be found."""
+    try:
+        layout = sniff(path, lambda _: True).format
+    except InputError:
+        return ""
+    line = None if layout is Format.PARQUET else faulty_line(path, layout)
+    return f", in line {line}" if line else ""
 
 
 def _first_line(error: Exception) -> str:

@@ -142,6 +142,9 @@ def test_a_folder_gives_its_tables_in_order(tmp_path: Path) -> None:
 
 
 BAD = [
+    ("twice.csv", b"url,t,t\nhttp://a/1,x,y\n", "has the column t twice in its line 1"),
+    ("split.csv", b"url,t\nhttp://a/1;x\nhttp://a/2;y\n", "';' in line 2 ('http://a/1;x')"),
+    ("late.jsonl", b'{"url": "u"}\n{"url": "v"}\n{"url": }\n', ", in line 3)"),
     ("gone.txt", None, "There is no file"),
     ("empty.csv", b"", "is empty"),
     ("blank.csv", b" \n\n", "is empty"),
@@ -181,7 +184,7 @@ def test_what_cannot_be_read_says_why(
 def test_bytes_that_are_no_utf8_far_into_the_file_are_told(tmp_path: Path) -> None:
     path = tmp_path / "late.csv"
     path.write_bytes(b"identifier,t\n" + b"http://a/1,x\n" * 10_000 + b"http://a/2,\xe9\n")
-    with pytest.raises(InputError, match=r"late\.csv cannot be read to its end .*utf-8"):
+    with pytest.raises(InputError, match=r"late\.csv cannot .*utf-8.*in line 10002\)"):
         read(tmp_path, path)
 
 
