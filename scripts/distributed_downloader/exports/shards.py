@@ -89,7 +89,8 @@ def write_shards(
         done[name] = shard
     for name in before.keys() - done.keys():
         target.remove(name)
-    notes.write(batch, done.values())
+    if notes.read(batch) != list(done.values()):  # a sync costs as much as some megabytes
+        notes.write(batch, done.values())
     return sum(shard.images for shard in done.values())
 
 
