@@ -1,6 +1,8 @@
 """Rows partitioned per second, and the memory it takes: 545 servers, skewed as 1/k^1.3.
 
 python tests/benchmarks/bench_partition.py [rows] [servers]
+
+With 100,000 servers or more all are equally large, as in a list of the whole web.
 """
 
 import os
@@ -14,6 +16,7 @@ import numpy as np
 import polars as pl
 
 ROOT = Path(__file__).parents[2]
+WEB_SCALE = 100_000  # servers
 PIECE = 500_000  # rows made at once, so that making them takes little memory
 RUN = """
 import sys
@@ -27,7 +30,7 @@ print(partition_urls(make_settings(folder, path_to_input=str(folder / "list.tsv"
 
 def write_list(path: Path, rows: int, servers: int) -> None:
     """A GBIF-like table without uuids, which is the dearer case; 1 URL in 1,000 needs mending."""
-    share = 1 / np.arange(1, servers + 1) ** 1.3
+    share = 1 / np.arange(1, servers + 1) ** (1.3 if servers < WEB_SCALE else 0)
     random = np.random.default_rng(1)
     with path.open("wb") as file:
         for start in range(0, rows, PIECE):
@@ -64,7 +67,8 @@ def measure(folder: Path, rows: int) -> None:
     print(
         f"{rows} rows: {seconds:.1f} s, {rows / seconds:,.0f} rows/s, "
         f"{usage.ru_utime + usage.ru_stime:.1f} s of CPU, "
-        f"peak RSS {usage.ru_maxrss / 1e6:.2f} GB"
+        f"peak RSS {usage.ru_maxrss / 1e6:.2f} GB, "
+        f"{len(list((folder / 'out' / 'urls').iterdir()))} entries in urls/"
     )
 
 
