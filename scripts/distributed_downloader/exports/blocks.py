@@ -61,7 +61,8 @@ def sizes_of(folder: Path, rows: pl.DataFrame) -> pl.DataFrame:
 def blocks(folder: Path, rows: pl.DataFrame, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
     """The images of these rows (of `sizes_of`), in their order."""
     largest = int(rows["bytes"].max() or 0)  # type: ignore[arg-type]
-    buffer = memoryview(bytearray(max(block_bytes, largest)))
+    most = min(block_bytes, int(rows["bytes"].sum()))  # a buffer costs by its pages
+    buffer = memoryview(bytearray(max(most, largest)))
     for (name,), run in rows.group_by("file", maintain_order=True):
         with ImageFile(folder / str(name)) as file:
             for part in cut(run, block_bytes):
