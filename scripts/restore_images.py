@@ -33,9 +33,7 @@ def main() -> None:
         tell(f"restore: {count(done.images, 'image')} that {tool} removed are back{lost}")
         if tool in settings.tools:
             tell(f"note: the next run removes them again, unless {tool} is taken out of `tools`")
-        summary = verify_dataset(
-            settings, load_blocks=lambda: blocks_of(load_memories(settings.paths))
-        )
+        summary = verify_dataset(settings, load_blocks=lambda: blocks_of(load_memories(settings)))
         write_report(settings, summary)
 
 

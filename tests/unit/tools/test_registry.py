@@ -22,7 +22,9 @@ SchedulerRegister("{name}")(DefaultScheduler)
 
 @pytest.fixture(autouse=True)
 def registers(monkeypatch):
-    """What a test registers goes with it."""
+    """What a test registers goes with it; what is ours is registered once, when it is imported."""
+    for name in rule_files(""):
+        load_tool(name, "")
     for register in REGISTERS:
         monkeypatch.setattr(register, "classes", dict(register.classes))
 
