@@ -19,6 +19,7 @@ from distributed_downloader.storage.dataset import Dataset
 from tests.workflow.stages import Stages
 from tests.workflow.test_crash_points import KILLED, asked, config_of
 from tests.workflow.test_growth import GONE, HOSTS, NEW, lists, write_rows
+from tests.workflow.test_whole_run import image_requests
 
 STAGES = ("partition", "profile", "waves", "verify")
 
@@ -130,3 +131,28 @@ def test_a_folder_that_cannot_be_taken_from_is_one_sentence(config, first_month,
     other = {**config, "images": {"quality": 50}}
     with pytest.raises(FolderError, match=r"images.quality = 90, not 50.*leave previous_output"):
         check_previous(settings_for(other))
+
+
+def test_the_command_takes_over_asks_again_and_goes_on(start_fleet, new_workflow):
+    fleet = start_fleet(*HOSTS)
+    urls = sorted(fleet.urls())
+    first = new_workflow(fleet, urls[:10])
+    first.finish()
+    asked_before, missing = len(image_requests(fleet)), urls[0].rpartition("/")[0] + "/no.jpg"
+    (first.folder / "next.txt").write_text("\n".join([*urls[1:12], missing]) + "\n")
+    first.config = {
+        **first.config,
+        "path_to_input": str(first.folder / "next.txt"),
+        "path_to_output": str(first.folder / "next"),
+        "previous_output": str(first.folder / "out"),
+    }
+    said = first.finish()
+    assert "9 images were copied" in said
+    assert "11  of 12 rows" in said
+    assert len(image_requests(fleet)) == asked_before + 3
+
+    first.config["retry_failed"] = ["not_found"]
+    first.finish()
+    first.finish()
+    requests = image_requests(fleet)[asked_before + 3 :]
+    assert requests["status"].to_list() == [404]

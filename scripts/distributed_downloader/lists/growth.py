@@ -31,9 +31,10 @@ from distributed_downloader.errors import FolderError, LedgerError
 from distributed_downloader.lists.batching import Placement, place
 from distributed_downloader.lists.filters import Filters
 from distributed_downloader.lists.generations import Generation
+from distributed_downloader.lists.graves import GONE, URL_CHANGED, Graves
 from distributed_downloader.lists.inputs import read_files
 from distributed_downloader.lists.partition import Counts, counted, disk_errors, sync
-from distributed_downloader.lists.placed import SLAB_ROWS, Hashes, Placed, is_among
+from distributed_downloader.lists.placed import Hashes, Placed, is_among
 from distributed_downloader.lists.source import gathered, is_same_list, source_of
 from distributed_downloader.lists.staging import stage
 from distributed_downloader.lists.tables import write_rows
@@ -42,8 +43,6 @@ from distributed_downloader.settings import Settings
 from distributed_downloader.urls.authorities import host_of
 
 NEXT = "next"
-GROUP_ROWS = 50_000  # of tombstones: what is read for one batch, at most
-GONE, URL_CHANGED = "gone", "url_changed"
 
 _log = getLogger(__name__)
 
@@ -149,7 +148,7 @@ def _bury(
 ) -> pl.DataFrame:
     """Write the tombstones; the old batches with their `rows` and `gone`."""
     listed, uuids = placement.listed
-    graves = _Graves(folder / ".scratch")
+    graves = Graves(folder / ".scratch")
     counts = []
     for batch, numbers in placed.by_batch(~is_among(placed.rows, listed)):
         counts.append((batch.server_name, batch.partition_id, len(numbers)))
@@ -178,31 +177,6 @@ def _tombstones(rows: pl.DataFrame, batch: Batch, number: int, uuids: Hashes) ->
         reason=reason,
         generation=pl.lit(number, pl.Int64),
     )
-
-
-class _Graves:
-    """Collects tombstones; what memory need not hold waits in files."""
-
-    def __init__(self, scratch: Path) -> None:
-        self._scratch = scratch
-        self._held = [pl.DataFrame(schema=tables.TOMBSTONES)]
-        self._files: list[Path] = []
-
-    def add(self, rows: pl.DataFrame) -> None:
-        """Take the next ones, in the order of batches."""
-        self._held.append(rows)
-        if sum(each.height for each in self._held) >= SLAB_ROWS:
-            self._put_down()
-
-    def write(self, path: Path) -> None:
-        """All of them as one table."""
-        self._put_down()
-        pl.scan_parquet(self._files, glob=False).sink_parquet(path, row_group_size=GROUP_ROWS)
-
-    def _put_down(self) -> None:
-        self._files.append(self._scratch / f"gone-{len(self._files):06}.parquet")
-        pl.concat(self._held).write_parquet(self._files[-1])
-        self._held = [pl.DataFrame(schema=tables.TOMBSTONES)]
 
 
 def _write_partitions(placement: Placement, old: pl.DataFrame, path: Path) -> None:

@@ -6,14 +6,17 @@
 3. What is stored of an image must be the same in both folders.
 """
 
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 
-from distributed_downloader import tables
-from distributed_downloader.durable import whole_file
+from distributed_downloader.durable import ORPHAN_PREFIX, remove_orphans, whole_file
 from distributed_downloader.errors import FolderError
 from distributed_downloader.lists.generations import Generation
-from distributed_downloader.lists.growth import GONE, URL_CHANGED
+from distributed_downloader.lists.graves import GONE, URL_CHANGED, Graves
 from distributed_downloader.lists.placed import Hashes, identities, is_among
 from distributed_downloader.lists.source import what_fixes
 from distributed_downloader.paths import Batch, OutputPaths
@@ -57,34 +60,39 @@ def bury_previous(settings: Settings) -> int:
     previous = previous_paths(settings)
     if previous is None:
         return 0
-    by_uuid, by_source, uuids = _hashes_of(settings.paths)
-    pieces = [pl.DataFrame(schema=tables.TOMBSTONES)]
-    current = Generation.of(previous)
-    for server_name, number, _, _ in current.partitions().iter_rows():
-        batch = Batch(server_name, number)
-        rows = pl.read_parquet(previous.batch_urls(batch), hive_partitioning=False)
-        rows = rows.select(*_LIST, "server")
-        rows = rows.filter(~pl.col("uuid").is_in(current.gone_of(batch).implode()))
-        hashes = _hashed(rows)
-        is_here = is_among(hashes[0], by_uuid)
-        is_here |= is_among(hashes[1], by_source) & rows["source_id"].is_not_null().to_numpy()
-        has_moved = pl.Series(is_among(hashes[2], uuids)).filter(pl.Series(~is_here))
-        gone = rows.filter(pl.Series(~is_here))
-        pieces.append(
-            gone.select(
-                *_LIST,
-                "server",
-                server_name=pl.lit(server_name),
-                partition_id=pl.lit(number, pl.Int64),
-                reason=pl.when(has_moved).then(pl.lit(URL_CHANGED)).otherwise(pl.lit(GONE)),
-                generation=pl.lit(0, pl.Int64),
-            )
-        )
-    table = pl.concat(pieces)
-    with whole_file(settings.paths.previous_tombstones) as beside:
-        table.write_parquet(beside)
+    known = _hashes_of(settings.paths)
+    remove_orphans(settings.paths.urls)
+    current, buried = Generation.of(previous), 0
+    with (
+        whole_file(settings.paths.previous_tombstones) as beside,
+        tempfile.TemporaryDirectory(prefix=ORPHAN_PREFIX, dir=settings.paths.urls) as scratch,
+    ):
+        graves = Graves(Path(scratch))
+        for names in current.partitions().select("server_name", "partition_id").iter_rows():
+            batch = Batch(*names)
+            rows = pl.read_parquet(previous.batch_urls(batch), hive_partitioning=False)
+            rows = rows.filter(~pl.col("uuid").is_in(current.gone_of(batch).implode()))
+            gone = _gone(rows.select(*_LIST, "server"), batch, known)
+            buried += gone.height
+            graves.add(gone)
+        graves.write(beside)
     publish_tombstones(settings.paths)
-    return table.height
+    return buried
+
+
+def _gone(rows: pl.DataFrame, batch: Batch, known: Sequence[Hashes]) -> pl.DataFrame:
+    """tables.TOMBSTONES of those of these rows that are not in the list: rule 2."""
+    by_uuid, by_source, uuids = known
+    hashes = _hashed(rows)
+    is_here = is_among(hashes[0], by_uuid)
+    is_here |= is_among(hashes[1], by_source) & rows["source_id"].is_not_null().to_numpy()
+    has_moved = pl.Series(is_among(hashes[2], uuids))
+    return rows.with_columns(
+        server_name=pl.lit(batch.server_name),
+        partition_id=pl.lit(batch.partition_id, pl.Int64),
+        reason=pl.when(has_moved).then(pl.lit(URL_CHANGED)).otherwise(pl.lit(GONE)),
+        generation=pl.lit(0, pl.Int64),
+    ).filter(pl.Series(~is_here))
 
 
 def publish_tombstones(paths: OutputPaths) -> None:

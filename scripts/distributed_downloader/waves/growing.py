@@ -17,7 +17,8 @@ import polars as pl
 from distributed_downloader.courtesy.groups import group_of
 from distributed_downloader.durable import crash_point, whole_file, write_json
 from distributed_downloader.lists.generations import Generation, rows_by_batch
-from distributed_downloader.lists.growth import URL_CHANGED, grow_list
+from distributed_downloader.lists.graves import URL_CHANGED
+from distributed_downloader.lists.growth import grow_list
 from distributed_downloader.lists.partition import Counts
 from distributed_downloader.lists.previous import (
     bury_previous,
