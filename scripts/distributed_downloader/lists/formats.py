@@ -161,7 +161,7 @@ def faulty_line(path: Path, layout: Format) -> int | None:
                 text = line.decode("utf-8-sig")
                 if layout is Format.JSON_LINES and text.strip():
                     json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter: JSON that is nested without end
         return number
     except (OSError, EOFError, zlib.error, zstandard.ZstdError):
         return None

@@ -144,6 +144,7 @@ def test_a_folder_gives_its_tables_in_order(tmp_path: Path) -> None:
 BAD = [
     ("twice.csv", b"url,t,t\nhttp://a/1,x,y\n", "has the column t twice in its line 1"),
     ("split.csv", b"url,t\nhttp://a/1;x\nhttp://a/2;y\n", "';' in line 2 ('http://a/1;x')"),
+    ("deep.jsonl", b'{"url": "u"}\n{"url": ' + b"[" * 9999 + b"\n", ", in line 2)"),
     ("late.jsonl", b'{"url": "u"}\n{"url": "v"}\n{"url": }\n', ", in line 3)"),
     ("gone.txt", None, "There is no file"),
     ("empty.csv", b"", "is empty"),
