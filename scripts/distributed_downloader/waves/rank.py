@@ -35,12 +35,13 @@ from distributed_downloader.waves.group_queue import GroupQueue
 from distributed_downloader.waves.tries import Effort, next_try_s, weighed
 from distributed_downloader.wire.fetching import FetchLimits, fetch
 from distributed_downloader.wire.reading import quoted
+from distributed_downloader.wire.room import Place, Room
 
 log = logging.getLogger(__name__)
 
 LOOK_S = 0.5  # how often a rank looks whether it is done
 GRACE_S = 3.0  # a stopped rank lets requests that are under way end for so long
-IN_HAND_BYTES = 64 * 2**20  # bodies that wait for the codec
+BODIES_BYTES = 64 * 2**20  # of bodies that are read, or wait for the codec
 IN_HAND_IMAGES = 64
 
 OnOutcome = Callable[[Row, Outcome], None]
@@ -59,33 +60,6 @@ class Tally:
     blocked: tuple[str, ...] = ()
     rests_s: float = 0.0  # until it may ask again: 0 at work, infinite with nothing left to do
     node: str = ""  # where it runs
-
-
-class Hand:
-    """How many bytes and images may wait for the codec; the first always may."""
-
-    def __init__(self, max_bytes: int, max_images: int) -> None:
-        self._max_bytes, self._max_images = max_bytes, max_images
-        self._bytes = self._images = 0
-        self._less = asyncio.Condition()
-
-    async def take(self, size: int) -> None:
-        """Wait until there is room for `size` bytes."""
-        async with self._less:
-            await self._less.wait_for(lambda: self._has_room(size))
-            self._bytes += size
-            self._images += 1
-
-    async def put_down(self, size: int) -> None:
-        """Make room again."""
-        async with self._less:
-            self._bytes -= size
-            self._images -= 1
-            self._less.notify_all()
-
-    def _has_room(self, size: int) -> bool:
-        fits = self._bytes + size <= self._max_bytes and self._images < self._max_images
-        return fits or self._images == 0
 
 
 class Rank:
@@ -112,7 +86,8 @@ class Rank:
         self._on_outcome = on_outcome
         self._limits = FetchLimits.of(settings)
         self._codec = Codec(settings.images, settings.cpu_per_worker)
-        self._hand = Hand(IN_HAND_BYTES, IN_HAND_IMAGES)
+        self._room = Room(BODIES_BYTES)
+        self._in_hand = asyncio.Semaphore(IN_HAND_IMAGES)
         self._encoding: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._grace_s = GRACE_S
@@ -202,23 +177,32 @@ class Rank:
             await self._store.has_room()
             url = attempt.row.target or attempt.row.identifier
             known = attempt.row.known
-            outcome = self._gate.refusal(url) or await fetch(
-                self._client,
-                url,
-                limits=self._limits,
-                gate=self._gate,
-                conditions=known.conditions if known else None,
-            )
-            await self._take(queue, attempt, outcome)
+            place = Place(self._room)
+            try:
+                outcome = self._gate.refusal(url) or await fetch(
+                    self._client,
+                    url,
+                    limits=self._limits,
+                    gate=self._gate,
+                    conditions=known.conditions if known else None,
+                    place=place,
+                )
+                await self._take(queue, attempt, outcome, place)
+            except BaseException:
+                place.leave()
+                raise
 
-    async def _take(self, queue: GroupQueue, attempt: Try, outcome: Outcome) -> None:
+    async def _take(self, queue: GroupQueue, attempt: Try, outcome: Outcome, place: Place) -> None:
         self._on_outcome(attempt.row, outcome)
+        if isinstance(outcome, Fetched):
+            await place.settle(len(outcome.body))
+            await self._in_hand.acquire()
+            encoding = asyncio.create_task(self._encode(queue, attempt, outcome, place))
+            self._encoding.add(encoding)
+            encoding.add_done_callback(self._encoded)
+            return
+        place.leave()
         match outcome:
-            case Fetched():
-                await self._hand.take(len(outcome.body))
-                encoding = asyncio.create_task(self._encode(queue, attempt, outcome))
-                self._encoding.add(encoding)
-                encoding.add_done_callback(self._encoded)
             case Unchanged():
                 self._confirm(queue, attempt, outcome)
             case Redirected():
@@ -232,7 +216,9 @@ class Rank:
         if encoding.cancelled() or encoding.exception() is None:
             self._encoding.discard(encoding)
 
-    async def _encode(self, queue: GroupQueue, attempt: Try, fetched: Fetched) -> None:
+    async def _encode(
+        self, queue: GroupQueue, attempt: Try, fetched: Fetched, place: Place
+    ) -> None:
         try:
             stored = await self._codec.encode(
                 fetched.body,
@@ -240,7 +226,8 @@ class Rank:
                 hash_kind=self._settings.columns["hash_kind"],
             )
         finally:
-            await self._hand.put_down(len(fetched.body))
+            place.leave()
+            self._in_hand.release()
         if isinstance(stored, Failed):
             self._fail(queue, attempt, stored, final_url=fetched.final_url)
             return

@@ -34,6 +34,7 @@ from distributed_downloader.wire.failures import (
 )
 from distributed_downloader.wire.reading import FetchLimits, Pace, Reader, quoted
 from distributed_downloader.wire.redirects import REDIRECTS, next_url
+from distributed_downloader.wire.room import Place
 
 __all__ = ["Answer", "FetchLimits", "Gate", "classify_status", "fetch"]
 
@@ -84,15 +85,16 @@ class _Asked:
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     latency_s: float | None = None
+    place: Place | None = None  # for its body
     reader: Reader | None = None
 
     async def leave(self, pace: Pace) -> None:
         """Wait for the turn to leave, at nobody's cost. Raises _HeldBackError."""
         before = _now()
-        held_back = await self.gate.leave(self.url)
+        with pace.paused():
+            held_back = await self.gate.leave(self.url)
         self.left_at = _now()
         self.waited_s = self.left_at - before
-        pace.wait_over(self.waited_s)
         if held_back is not None:
             raise _HeldBackError(held_back)
 
@@ -134,21 +136,22 @@ async def fetch(
     *,
     limits: FetchLimits,
     gate: Gate,
-    hops: int = 0,
     conditions: Mapping[str, str] | None = None,
+    place: Place | None = None,
 ) -> Outcome:
-    """Ask for the URL, follow its redirects (`hops` were followed before), read the body.
+    """Ask for the URL, follow its redirects, read the body.
 
     With `conditions` (RFC 9110, section 13.1: fields of every hop) a 304 is Unchanged. A request is
-    sent once per hop, never repeated. Never raises for what a server does.
+    sent once per hop, never repeated. Never raises for what a server does. A large body is read
+    once it has its `place`; whoever gave that frees it.
     """
-    left_s = limits.total_s
+    left_s, hops = limits.total_s, 0
     seen = {url}
     while True:
         stopped = await gate.admit(url)
         if stopped is not None:
             return stopped
-        asked = _Asked(url, gate, _now(), conditions or {})
+        asked = _Asked(url, gate, _now(), conditions or {}, place=place)
         result = await _heard(client, asked, replace(limits, total_s=left_s), gate)
         if isinstance(result, Failed) and len(seen) > 1:
             result = replace(result, was_sent=True)  # the hops before it were
@@ -214,7 +217,7 @@ async def _send(
     try:
         asked.latency_s = asked.since_sent_s
         asked.status, asked.headers = response.status_code, response.headers
-        asked.reader = Reader(response, limits, pace)
+        asked.reader = Reader(response, limits, pace, asked.place)
         if response.status_code == HTTPStatus.OK:
             return _fetched(asked, await asked.reader.read())
         await asked.reader.drain()

@@ -6,12 +6,13 @@
 4. We ask for no compression. One gzip or deflate sent anyway is unpacked up to `max_bytes`;
    anything else (brotli, zstd, gzip in gzip) is refused unread.
 5. What says it is HTML, and looks like it, is not read to its end.
+6. A body has its place in the rank's room before it is read (`room`).
 """
 
 import asyncio
 import zlib
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import cast
 
@@ -19,6 +20,7 @@ import httpx
 
 from distributed_downloader.records import CONTENT_CODE, NETWORK_CODE, ErrorClass, Failed
 from distributed_downloader.settings import Settings
+from distributed_downloader.wire.room import FIRST_BYTES, FREE_BYTES, Place
 
 DRAINED_BYTES = 65_536  # of an unwanted body: cheaper than a new connection
 DRAINED_S = 1.0
@@ -60,10 +62,17 @@ class Pace:
         self._deadline = timer.when()
         self._missing = 0.0
 
-    def wait_over(self, waited_s: float) -> None:
-        """So much of the time was ours: the deadline moves."""
-        if self._deadline is not None:
-            self._deadline += waited_s
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What passes in this block is our time, not the server's: nothing expires, all moves."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        self._timer.reschedule(None)
+        try:
+            yield
+        finally:
+            if self._deadline is not None:
+                self._deadline += clock() - began
             self._timer.reschedule(self._deadline)
 
     def start(self) -> None:
@@ -98,10 +107,17 @@ def no_image(error_class: ErrorClass, message: str) -> Failed:
 class Reader:
     """One body: `read` it, and `nbytes` says what came over the wire, also after a failure."""
 
-    def __init__(self, response: httpx.Response, limits: FetchLimits, pace: Pace) -> None:
+    def __init__(
+        self,
+        response: httpx.Response,
+        limits: FetchLimits,
+        pace: Pace,
+        place: Place | None = None,
+    ) -> None:
         self._response = response
         self._limits = limits
         self._pace = pace
+        self._place = place
         self.nbytes = 0
 
     async def read(self) -> bytes | Failed:
@@ -109,6 +125,8 @@ class Reader:
         declared = self._response.headers.get("content-length", "")
         if declared.isdecimal() and self._is_too_large(int(declared)):
             return self._too_large(f"{int(declared)} bytes announced")
+        if declared.isdecimal() and int(declared) > FREE_BYTES:
+            await self._reserve(int(declared))
         self._pace.start()
         body = await self._received()
         if isinstance(body, Failed):
@@ -136,12 +154,22 @@ class Reader:
                 self._pace.received(len(chunk))
                 if self._is_too_large(self.nbytes):
                     return self._too_large(f"over {self._limits.max_bytes} bytes")
+                if self.nbytes > FREE_BYTES:
+                    await self._reserve(self.nbytes, step=FIRST_BYTES)
                 if self.nbytes >= self._limits.max_bytes and self._limits.is_text:
                     break
                 if self.nbytes > DRAINED_BYTES and self._is_html(parts[0]):
                     break
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         return _html(body) if self._is_html(body) else body[: self._limits.max_bytes]
+
+    async def _reserve(self, nbytes: int, step: int = 1) -> None:
+        """Hold so many bytes at least, in such steps; the server does not pay for the wait."""
+        if self._place is None or self._place.held >= nbytes:
+            return
+        with self._pace.paused():
+            await self._place.reserve(-(-nbytes // step) * step)
+        self._pace.start()
 
     def _chunks(self) -> "aclosing[AsyncGenerator[bytes, None]]":
         stream = cast(httpx.AsyncByteStream, self._response.stream)

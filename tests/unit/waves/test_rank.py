@@ -17,7 +17,7 @@ from distributed_downloader.records import ErrorClass, Failed, Redirected, Row, 
 from distributed_downloader.waves import rank as room
 from distributed_downloader.waves import tries
 from distributed_downloader.waves.group_queue import GroupQueue
-from distributed_downloader.waves.rank import Hand, Rank
+from distributed_downloader.waves.rank import Rank
 from distributed_downloader.waves.tries import Effort, next_try_s, weighed
 from tests.unit.conftest import make_settings
 
@@ -234,16 +234,6 @@ def test_a_wave_counts_if_each_of_its_tries_did(number, failed, counts):
 def test_a_sample_that_failed_for_now_is_not_tried_again():
     attempt = Try(next(rows("http://a.org/1")))
     assert next_try_s(attempt, BROKEN, Effort(3, 0.0, keeps_retryable=False), 0.5) is None
-
-
-async def test_the_hand_holds_no_more_than_it_may_but_always_one():
-    hand = Hand(max_bytes=10, max_images=2)
-    await asyncio.wait_for(hand.take(99), 1)
-    second = asyncio.create_task(hand.take(1))
-    await asyncio.sleep(0)
-    assert not second.done()
-    await hand.put_down(99)
-    await asyncio.wait_for(second, 1)
 
 
 # ---------------------------------------------------------------- outcomes
