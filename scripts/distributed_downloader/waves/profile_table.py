@@ -34,6 +34,8 @@ def read_profiles(paths: OutputPaths) -> dict[str, Profile]:
     try:
         with file.open(encoding="utf-8-sig", newline="") as text:
             lines = csv.DictReader(text, strict=True)
+            while lines.fieldnames is not None and not lines.fieldnames:
+                lines.fieldnames = None  # an empty line before the header
             _check_header(file, lines.fieldnames or ())
             for line in lines:
                 row = _row(f"{file}, line {lines.line_num}", line)

@@ -92,7 +92,7 @@ def test_a_badly_edited_table_is_one_sentence_with_the_line_and_the_way_out(
 
 def test_what_spreadsheets_make_of_it_is_read_as_it_was_meant(settings):
     settings.paths.root.mkdir()
-    table = "\ufeff" + HEADER.replace("\n", "\r\n") + '"a.org", 2.50 ,1.0\r\nb.org,,\r\n'
+    table = "\ufeff\r\n" + HEADER.replace("\n", "\r\n") + '"a.org", 2.50 ,1.0\r\nb.org,,\r\n'
     settings.paths.profiles_table.write_text(table, newline="")
     profiles = read_profiles(settings.paths)
     assert (profiles["a.org"]["rate_limit"], profiles["a.org"]["success_count"]) == (2.5, 1)
