@@ -116,6 +116,12 @@ class Workflow:
 NewWorkflow = Callable[..., Workflow]
 
 
+@pytest.fixture(scope="session")
+def stages() -> Stages:
+    """Single stages, played in processes that may die."""
+    return Stages()
+
+
 @pytest.fixture
 def new_workflow(tmp_path: Path) -> Iterator[NewWorkflow]:
     """A workflow over these URLs of a fleet; keyword arguments are sections of the config."""

@@ -60,11 +60,6 @@ def crash_points() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def stages() -> Stages:
-    return Stages()
-
-
-@pytest.fixture(scope="module")
 def fleet() -> Iterator[Fleet]:
     with running_fleet(FleetPlan(hosts=HOSTS)) as fleet:
         yield fleet

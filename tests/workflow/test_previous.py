@@ -25,11 +25,6 @@ STAGES = ("partition", "profile", "waves", "verify")
 
 
 @pytest.fixture(scope="module")
-def stages() -> Stages:
-    return Stages()
-
-
-@pytest.fixture(scope="module")
 def fleet() -> Iterator[Fleet]:
     with running_fleet(FleetPlan(hosts=HOSTS)) as fleet:
         yield fleet

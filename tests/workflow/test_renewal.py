@@ -40,11 +40,6 @@ RUN = ("waves", "verify")
 
 
 @pytest.fixture(scope="module")
-def stages() -> Stages:
-    return Stages()
-
-
-@pytest.fixture(scope="module")
 def fleet() -> Iterator[Fleet]:
     with running_fleet(FleetPlan(hosts=HOSTS)) as fleet:
         yield fleet

@@ -12,7 +12,7 @@ import pytest
 from distributed_downloader.accounts.verification import verify_dataset
 from distributed_downloader.storage.dataset import Dataset
 from tests.unit.images_folder import ONE, TWO, ImagesFolder, picture
-from tests.workflow.stages import SCRIPTS, Stages
+from tests.workflow.stages import SCRIPTS
 from tests.workflow.test_crash_points import KILLED, OF_TOOLS
 
 IN_PLACE = {"resize_in_place": True}
@@ -43,11 +43,6 @@ CASES = [
 
 def test_every_crash_point_of_a_tool_is_tried():
     assert {name for _, name in CASES} == set(crash_points())
-
-
-@pytest.fixture(scope="module")
-def stages():
-    return Stages()
 
 
 @pytest.fixture(scope="module")
