@@ -8,7 +8,7 @@
 3. A process that can be started by no means ends the rank, with a sentence: nothing is wrong with
    the images.
 
-It costs 0.05 ms for the way there and back of a photo of 190 KB, under 1 ms of CPU with the caches
+It costs 0.05 ms for the way there and back of a photo of 190 KB, about 1 ms of CPU with the caches
 that a change of process leaves cold (an image takes 6.4 ms; tests/benchmarks/bench_codec.py), 0.1 s
 at the start, and 26 MB for each process.
 """

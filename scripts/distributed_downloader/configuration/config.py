@@ -4,6 +4,7 @@ given (YAML, --config) -> resolve_config -> effective config (plain, complete, a
     -> write_effective_config -> CONFIG_PATH -> load_settings -> Settings
 """
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -84,8 +85,10 @@ def notices(given: Mapping[str, Any]) -> list[str]:
 def load_settings(path: Path) -> Settings:
     """The settings in a config file (JSON or YAML), effective or as a user wrote it."""
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = path.read_text(encoding="utf-8")
+        # to YAML 1.1 the number 1e-09, as JSON writes it, is a word
+        loaded = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"Cannot read the config {path}: {reason}") from error
     if not isinstance(loaded, Mapping):

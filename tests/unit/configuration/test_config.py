@@ -312,7 +312,8 @@ def test_effective_config_that_is_there_is_not_written_again(tmp_path):
 
 
 def test_settings_of_a_file_are_those_of_its_config(tmp_path):
-    config = resolved(images={"format": "webp"}, politeness={"servers": {"a.org": {"burst": 2}}})
+    servers = {"a.org": {"burst": 2, "rate_limit": 1e-9}}  # JSON says 1e-09
+    config = resolved(images={"format": "webp"}, politeness={"servers": servers})
     assert load_settings(write_effective_config(config, tmp_path)) == settings_of(config)
 
 
