@@ -210,3 +210,21 @@ def test_a_nested_url_column_says_what_to_do(tmp_path: Path) -> None:
 def test_slabs_hold_whole_batches(sizes: list[int], slabs: list[int]) -> None:
     batches = pl.DataFrame({"rows": sizes}, schema={"rows": pl.UInt32})
     assert slabs_of(batches, 10) == slabs
+
+
+def test_a_cell_of_a_hundred_megabytes_is_a_cell(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    with path.open("w") as file:
+        file.write("identifier,note\nhttp://a.org/1,")
+        file.write("x" * 100_000_000)
+        file.write("\nhttp://a.org/2,short\n")
+    table = read(tmp_path, path)
+    assert table["identifier"].to_list() == ["http://a.org/1", "http://a.org/2"]
+    assert table["note"].str.len_bytes().to_list() == [100_000_000, 5]
+
+
+def test_a_hundred_megabytes_on_the_first_line_of_a_plain_list_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text("http://a.org/" + "x" * 100_000_000 + "\n")
+    with pytest.raises(InputError, match=r"list\.txt has neither a URL in its first lines"):
+        read(tmp_path, path)

@@ -373,6 +373,24 @@ def test_a_kill_anywhere_leaves_nothing_half_written(tmp_path: Path, point: str,
     assert [path.name for path in settings.paths.root.iterdir()] == ["urls"]
 
 
+@pytest.mark.parametrize("threads", ["1", "3"])
+def test_the_number_of_threads_changes_nothing(tmp_path: Path, threads: str) -> None:
+    reference, _ = partitioned(
+        tmp_path / "reference", urls(*(f"{n % 9}.org/{n % 70}" for n in range(900)))
+    )
+    table = tmp_path / "reference" / "list.jsonl"
+    environment = {
+        **os.environ,
+        "POLARS_MAX_THREADS": threads,
+        "PYTHONPATH": f"{SCRIPTS}{os.pathsep}{SCRIPTS.parent}",
+    }
+    subprocess.run(
+        [sys.executable, "-c", RUN, str(tmp_path), str(table)], env=environment, check=True
+    )
+    settings = make_settings(tmp_path, path_to_input=str(table))
+    assert tree_of(settings.paths.urls) == tree_of(reference.paths.urls)
+
+
 def test_a_whole_folder_is_left_alone(tmp_path: Path) -> None:
     settings, counts = partitioned(tmp_path, urls("a.org/1"))
     before = settings.paths.partitions.stat()
