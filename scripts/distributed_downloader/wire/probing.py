@@ -1,4 +1,7 @@
-"""Whether a server is there at all: a connection is made and closed, and nothing is asked."""
+"""Whether a server is there at all: a connection is made and closed, and nothing is asked.
+
+Of what goes through a proxy nothing can be known without asking: the proxy stands for it.
+"""
 
 import asyncio
 from contextlib import suppress
@@ -20,8 +23,12 @@ async def connects(server: str, settings: Settings) -> bool:
         for number in [int(port)] if port else DEFAULT_PORTS:
             with suppress(OSError, TimeoutError):
                 async with asyncio.timeout(wire.connect_s):
-                    found = await resolver.resolve(host, number)
-                    _, writer = await asyncio.open_connection(found[0]["host"], number)
+                    proxy = wire.proxies.of("https" if number == 443 else "http", host, number)
+                    if proxy:
+                        way = str(proxy.host), proxy.port
+                    else:
+                        way = (await resolver.resolve(host, number))[0]["host"], number
+                    _, writer = await asyncio.open_connection(*way)
                 writer.close()
                 return True
     finally:

@@ -52,3 +52,15 @@ def test_a_private_address_is_not_tried(tmp_path: Path) -> None:
             assert not await connects(f"127.0.0.1:{port}", settings)
 
     asyncio.run(main())
+
+
+def test_a_proxy_stands_for_what_goes_through_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with wire.serve(wire.answers(wire.reply(200))) as proxy:
+            settings = make_settings(tmp_path, proxy=f"http://127.0.0.1:{port_of(proxy)}")
+            assert await connects("no.such.server.test:81", settings)
+            await proxy.all_ended()
+            assert proxy.requests == []
+        assert not await connects("no.such.server.test:81", settings)
+
+    asyncio.run(main())
