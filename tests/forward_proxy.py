@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from tests.wire_server import listening
+
 Way = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -112,15 +114,13 @@ async def _closed(writer: asyncio.StreamWriter) -> None:
 @asynccontextmanager
 async def forwarding(proxy: ForwardProxy) -> AsyncIterator[ForwardProxy]:
     """The proxy at work in this event loop."""
-    server = await asyncio.start_server(proxy.talk, "127.0.0.1", 0)
-    proxy.port = server.sockets[0].getsockname()[1]
-    try:
-        yield proxy
-    finally:
-        server.close()
-        for task in list(proxy.tasks):
-            task.cancel()
-        await asyncio.gather(*proxy.tasks, return_exceptions=True)
+    async with listening(proxy.talk) as proxy.port:
+        try:
+            yield proxy
+        finally:
+            for task in list(proxy.tasks):
+                task.cancel()
+            await asyncio.gather(*proxy.tasks, return_exceptions=True)
 
 
 @contextmanager

@@ -105,6 +105,37 @@ class WireServer:
             nth += 1
 
 
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def listening(
+    talk: Talk, at: str = "127.0.0.1", context: ssl.SSLContext | None = None
+) -> AsyncIterator[int]:
+    """A port whose connections are all closed in the end, those that were just let in, too."""
+    loop = asyncio.get_running_loop()
+    transports: list[asyncio.BaseTransport] = []
+
+    class Protocol(asyncio.StreamReaderProtocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            transports.append(transport)
+            super().connection_made(transport)
+
+    server = await loop.create_server(
+        lambda: Protocol(asyncio.StreamReader(), talk), at, 0, ssl=context
+    )
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for _ in range(20):
+            await asyncio.sleep(0)  # who was just let in begins, so as to end with the others
+        for transport in transports:
+            transport.abort()  # type: ignore[attr-defined]
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+
 @asynccontextmanager
 async def serve(
     script: Script, *, tls: bool = False, certificate: Path = CERTIFICATE, at: str = "127.0.0.1"
@@ -114,17 +145,13 @@ async def serve(
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate, PRIVATE_KEY)
     wire = WireServer(script, scheme="https" if tls else "http")
-    listening = await asyncio.start_server(wire.talk, at, 0, ssl=context)
-    wire.port = listening.sockets[0].getsockname()[1]
-    try:
-        yield wire
-    finally:
-        listening.close()
-        for _ in range(3):
-            await asyncio.sleep(0)  # who was just let in begins, so as to end with the others
-        for task in list(wire.tasks):
-            task.cancel()
-        await asyncio.gather(*wire.tasks, return_exceptions=True)
+    async with listening(wire.talk, at, context) as wire.port:
+        try:
+            yield wire
+        finally:
+            for task in list(wire.tasks):
+                task.cancel()
+            await asyncio.gather(*wire.tasks, return_exceptions=True)
 
 
 @asynccontextmanager
@@ -146,14 +173,13 @@ async def listens(first: bytes | None) -> AsyncIterator[int]:
         with suppress(OSError):
             await writer.wait_closed()
 
-    listening = await asyncio.start_server(talk, "127.0.0.1", 0)
-    try:
-        yield listening.sockets[0].getsockname()[1]
-    finally:
-        listening.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async with listening(talk) as port:
+        try:
+            yield port
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _request(connection: int, nth: int, raw: bytes) -> Request:
