@@ -1,13 +1,17 @@
 """resize: a folder of the same shape, or in place; again only for what is new."""
 
 import io
+import itertools
+import threading
 
 import pytest
 from PIL import Image
 
 from distributed_downloader.accounts.verification import verify_dataset
+from distributed_downloader.codec import images
 from distributed_downloader.errors import ToolError
 from distributed_downloader.storage.dataset import Dataset
+from distributed_downloader.toolbox import resize
 from distributed_downloader.tools import job as module
 from distributed_downloader.tools.job import Job
 from tests.unit.images_folder import ONE, TWO, ImagesFolder, picture
@@ -110,11 +114,23 @@ def test_an_image_that_cannot_be_decoded_is_told_and_the_others_are_resized(fold
 
 
 def test_what_is_made_when_the_job_is_asked_to_end_is_not_made_again(folder, monkeypatch):
-    monkeypatch.setattr(module, "WATCH_S", 0.02)
-    looks = iter([False] * 4)
+    monkeypatch.setattr(module, "WATCH_S", 0.01)
+    numbers, some_are_made, told = itertools.count(), threading.Event(), threading.Event()
+
+    def encode_until_told(body, wanted):
+        if next(numbers) == 5:
+            some_are_made.set()
+            assert told.wait(10)
+        return images.encode(body, wanted)
+
+    def stop_requested():
+        if some_are_made.is_set():
+            told.set()
+        return told.is_set()
+
+    monkeypatch.setattr(resize, "encode", encode_until_told)
     folder.add(ONE, [picture(n, (2000, 1500)) for n in range(10, 30)], wave=1)
-    job = Job(stop_requested=lambda: next(looks, True))
-    result = folder.run("resize", job)
+    result = folder.run("resize", Job(stop_requested=stop_requested))
     assert result["stopped"] == "a later run asked for it"
     assert result["left"] > 0
     made = folder.paths.tools / "resize" / "images" / ONE.folder
