@@ -25,7 +25,8 @@ run: setup
 test: setup
 	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
-# Runs that are killed again and again, against servers of every bad kind; no round begins after SECONDS.
+# Runs that are killed again and again, against servers of every bad kind; no round begins after
+# SECONDS, and fewer ROUNDS than asked for are told and exit 1. `make drill ROUNDS=1000 SECONDS=9000`
 ROUNDS := 100
 SECONDS := 900
 drill: setup

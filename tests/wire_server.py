@@ -15,6 +15,7 @@ from pathlib import Path
 DATA = Path(__file__).parent / "data"
 CERTIFICATE = DATA / "selfsigned.pem"  # for 127.0.0.1 and tls.example, signed by nobody
 EXPIRED = DATA / "expired.pem"  # the same, valid in January 2020
+STRANGER = DATA / "stranger.pem"  # as selfsigned.pem, but trusted by no test
 PRIVATE_KEY = DATA / "selfsigned.key"
 
 

@@ -1,12 +1,14 @@
 """`make drill`: runs that are killed again and again, against servers of every bad kind.
 
-python -m tests.chaos [--rounds 100] [--seconds 900] [--lanes 2] [--seed N]
+python -m tests.chaos [--rounds 100] [--seconds 900] [--lanes 3] [--seed N]
 
-Prints a line a round and a summary; exit 1 if anything did not hold.
+Prints a line a round and a summary; exit 1 if anything did not hold, or if time was too short for
+all rounds.
 """
 
 import argparse
 import random
+import signal
 import sys
 import tempfile
 import threading
@@ -17,9 +19,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from queue import Queue
 
-from distributed_downloader.fleet.running import running_fleet
-from tests.chaos.lane import DEADLINE_S, MOST_MB, UNFLUSHED_S, Lane, Round
-from tests.chaos.modes import MODES, plan_of
+from tests.chaos.hands import deal, turns
+from tests.chaos.lane import Lane
+from tests.chaos.modes import MODES
+from tests.chaos.rounds import DEADLINE_S, MOST_MB, UNFLUSHED_S, Ground, Round
+from tests.chaos.servers import serving
+from tests.forward_proxy import ForwardProxy, forwarding_beside
 
 MEMORY = Path("/dev/shm")
 COLUMNS = "round  lane/folder  stage      what was ended   after  all gone  exit  final"
@@ -30,18 +35,26 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos")
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=900, help="no round begins after these")
-    parser.add_argument("--lanes", type=int, default=2, help="output folders at a time")
+    parser.add_argument("--lanes", type=int, default=3, help="output folders at a time")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     return parser.parse_args()
 
 
 def main() -> int:
     given = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     began = time.monotonic()
-    print(f"seed {given.seed}, {len(MODES)} modes: {', '.join(MODES)}\n{COLUMNS}", flush=True)
+    print(f"seed {given.seed}, {len(MODES)} modes: {'; '.join(MODES)}\n{COLUMNS}", flush=True)
     rounds = list(play(given, began))
     print(summary(rounds, time.monotonic() - began))
-    return 1 if any(done.faults for done in rounds) or not rounds else 0
+    print(coverage(rounds))
+    if len(rounds) < given.rounds:
+        print(
+            f"CUT SHORT: only {len(rounds)} of {given.rounds} rounds began within "
+            f"{given.seconds:g} s. Give it more time (make drill SECONDS={2 * given.seconds:g}), "
+            "or a machine with less to do."
+        )
+    return 1 if any(done.faults for done in rounds) or len(rounds) < given.rounds else 0
 
 
 def play(given: argparse.Namespace, began: float) -> Sequence[Round]:
@@ -67,10 +80,7 @@ def play(given: argparse.Namespace, began: float) -> Sequence[Round]:
         place = MEMORY if MEMORY.is_dir() else None  # else what a kill costs is the disk's patience
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="drill-", dir=place)))
         working = given.lanes
-        for number in range(given.lanes):
-            fleet = stack.enter_context(running_fleet(plan_of(number)))
-            lane = Lane(number, fleet, root / str(number), given.seed)
-            stack.callback(lane.close)
+        for lane in lanes(given, root, stack):
             threading.Thread(target=work, args=(lane,), daemon=True).start()
         while working:
             one = told.get()
@@ -82,6 +92,22 @@ def play(given: argparse.Namespace, began: float) -> Sequence[Round]:
             else:
                 raise one
     return rounds
+
+
+def lanes(given: argparse.Namespace, root: Path, stack: ExitStack) -> Sequence[Lane]:
+    """Each with its servers and its proxy; the stack ends all of it."""
+    log, places = stack.enter_context(serving(given.lanes))
+    hands = deal(given.seed)
+    found = []
+    for number, its_places in enumerate(places):
+        addresses = {place.host: place.address for place in its_places.values()}
+        proxy = stack.enter_context(forwarding_beside(ForwardProxy(addresses=addresses)))
+        ground = Ground(
+            number, given.seed, turns(hands, number, given.lanes), its_places, log, proxy
+        )
+        found.append(Lane(ground, root / str(number)))
+        stack.callback(found[-1].close)
+    return found
 
 
 def line(number: int, done: Round) -> str:
@@ -116,6 +142,17 @@ def summary(rounds: Sequence[Round], seconds: float) -> str:
         "none twice, no finished row asked again."
         if not faults
         else f"{len(rounds)} rounds in {seconds:.0f} s: {faults} faults, see above."
+    )
+
+
+def coverage(rounds: Sequence[Round]) -> str:
+    """How often each mode was met to its end, and which were not."""
+    met = Counter(mode for done in rounds if done.is_finished for mode in done.hand.modes)
+    never = [mode for mode in MODES if not met[mode]]
+    left = f"; too few rounds for {'; '.join(never)}" if never else ""
+    return (
+        f"{len(MODES) - len(never)} of {len(MODES)} modes were met to their end, each row with its "
+        f"own error class or its image{left}."
     )
 
 

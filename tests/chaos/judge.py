@@ -5,7 +5,7 @@ The files are judged on a copy: the next run must find them as the kill left the
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from distributed_downloader.paths import OutputPaths
 from distributed_downloader.records import FINAL_STATES
 from distributed_downloader.running.begin import settings_for
 from distributed_downloader.storage.dataset import Dataset
+from tests.chaos.modes import Words
 
 FINAL = [state.value for state in FINAL_STATES]
 OK = "ok"
@@ -31,7 +32,7 @@ class Files:
     states: dict[str, int] = field(default_factory=dict)
     rows: pl.DataFrame = field(
         default_factory=lambda: pl.DataFrame(
-            schema={"uuid": pl.String, "state": pl.String, "url": pl.String}
+            schema=dict.fromkeys(("uuid", "state", "error_class", "url"), pl.String)
         )
     )
     faults: list[str] = field(default_factory=list)
@@ -63,7 +64,8 @@ def _rows(paths: OutputPaths) -> pl.DataFrame:
     lists = paths.urls.glob("server_name=*/partition_id=*/urls.parquet")
     urls = [pl.read_parquet(file, hive_partitioning=False) for file in lists]
     table = pl.concat(urls).select("uuid", url="identifier")
-    return pl.read_parquet(paths.ledger).select("uuid", "state").join(table, on="uuid")
+    ledger = pl.read_parquet(paths.ledger).select("uuid", "state", "error_class")
+    return ledger.join(table, on="uuid")
 
 
 def _sums(states: dict[str, int], rows: int) -> Iterator[str]:
@@ -85,10 +87,19 @@ def _images(folder: Path, found: Files) -> Iterator[str]:
             record.image.load()
 
 
-def asked(log: pl.DataFrame, port: int) -> pl.DataFrame:
-    """Requests for images, with their `url`."""
-    url = pl.format("http://{}:{}{}", "host", pl.lit(port), "path")
-    return log.filter(pl.col("path") != "/robots.txt").with_columns(url=url)
+def wrong_words(files: Files, words: Mapping[str, Words]) -> Iterator[str]:
+    """Final rows that ended otherwise than their mode may."""
+    final = files.rows.filter(pl.col("state").is_in(FINAL))
+    for url, state, error_class in final.select("url", "state", "error_class").iter_rows():
+        word = "" if state == OK else error_class
+        if word not in words[url]:
+            expected = " or ".join(sorted(words[url])) or "its image"
+            yield f"{url} ended with {word or 'an image'}, not with {expected}"
+
+
+def asked(log: pl.DataFrame) -> pl.DataFrame:
+    """Requests for images."""
+    return log.filter(pl.col("path") != "/robots.txt")
 
 
 def impolite(log: pl.DataFrame, rate: float, burst: float) -> Iterator[str]:

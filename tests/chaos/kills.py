@@ -13,7 +13,7 @@ import psutil
 
 from tests.workflow.drill import Run
 
-LATEST_S = 6.0  # after the start, or after the first request
+LATEST_S = 4.5  # after the start, or after the first request
 AT_WORK = 0.65  # of the rounds: else a wave, which is short, would hardly be met
 LOOK_S = 0.2
 SCRIPTS = (  # a run's stages, the last that runs is told
@@ -29,9 +29,13 @@ class Kill(StrEnum):
     LAUNCHER = "mpiexec"
     WORKFLOW = "snakemake"  # whose wave works on; the command is given again at once
     JOB = "a stage"
+    DECODER = "a decoder"  # its image goes to another
     ALL = "everything"
     ASK = "SIGTERM to all"  # nothing may be lost
     NONE = "nothing"  # it had ended before
+
+
+HARMLESS = (Kill.ASK, Kill.DECODER, Kill.NONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,14 @@ def _victims(run: Run) -> dict[Kill, list[psutil.Process]]:
     }
     if ranks := run.ranks():
         found |= {Kill.RANK: ranks[-1:], Kill.LAUNCHER: run.named("mpiexec")}
+        if decoders := [child for rank in ranks for child in _children(rank)]:
+            found[Kill.DECODER] = decoders[:1]
     elif jobs := [job for name in SCRIPTS for job in run.named(name)]:
         found[Kill.JOB] = jobs[:1]
     return found
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    with suppress(psutil.NoSuchProcess):
+        return process.children()
+    return []

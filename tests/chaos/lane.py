@@ -7,68 +7,46 @@ import tempfile
 import time
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import polars as pl
 import psutil
 
-from distributed_downloader.fleet.running import Fleet
 from distributed_downloader.records import State
-from tests.chaos.judge import FINAL, OK, Files, asked, impolite, look
-from tests.chaos.kills import LOOK_S, Kill, draw, stage_of, strike, wait_until
-from tests.chaos.modes import spared_urls
-from tests.workflow.conftest import CHECKOUT, Workflow
+from tests.chaos.hands import as_listed
+from tests.chaos.judge import FINAL, OK, Files, asked, impolite, look, wrong_words
+from tests.chaos.kills import HARMLESS, LOOK_S, Kill, draw, stage_of, strike, wait_until
+from tests.chaos.modes import IMAGE, INSIDE
+from tests.chaos.places import Log, Place
+from tests.chaos.rounds import (
+    CONFIG,
+    DEADLINE_S,
+    KEPT,
+    MOST_MB,
+    RATE,
+    SLACK,
+    UNFLUSHED_S,
+    WE_ARE,
+    Ground,
+    Round,
+)
+from tests.wire_server import CERTIFICATE, EXPIRED
+from tests.workflow.conftest import Workflow
 from tests.workflow.drill import MARK, Run
-
-FLUSH_S = 0.5
-UNFLUSHED_S = FLUSH_S + 2.5  # what a kill may cost: the look at a buffer's age, a busy disk
-DEADLINE_S = 150.0  # until all processes of a run are gone
-RATE, SLACK = 20.0, 4.0  # requests/s, and what a busy machine may bring too early
-MOST_MB = 600.0
-KEPT = CHECKOUT / "build" / "drill"  # folders of rounds in which something did not hold
-
-CONFIG = {
-    "downloader_parameters": {"default_rate_limit": RATE, "workers_per_node": 2, "batch_size": 16},
-    "politeness": {
-        "allow_private_addresses": True,
-        "backoff": {"first_s": 0.2, "max_s": 1},
-        "wait_s": 20,
-    },
-    "timeouts": {"connect_s": 2, "total_s": 3},
-    "retries": {"per_row": 1, "waves": 2},
-    "flush": {"seconds": FLUSH_S},
-}
-
-
-@dataclass
-class Round:
-    """What was done to a run, and what became of it."""
-
-    lane: int
-    folder: int
-    began: float  # monotonic seconds
-    kill: Kill = Kill.NONE
-    stage: str = "-"
-    at_s: float = 0.0  # of the kill, after the start
-    gone_s: float = 0.0  # from the kill until all its processes were gone
-    exit_code: int | None = None
-    states: dict[str, int] = field(default_factory=dict)
-    again: int = 0  # finished requests of before the kill that were asked anew in this round
-    unflushed_s: float = 0.0  # the longest before a kill that one of those had been answered
-    peak_mb: float = 0.0  # of the largest rank
-    is_finished: bool = False
-    faults: list[str] = field(default_factory=list)
 
 
 class Lane:
     """Plays rounds on its own servers and folders."""
 
-    def __init__(self, number: int, fleet: Fleet, root: Path, seed: int) -> None:
-        self._number, self._fleet, self._root = number, fleet, root
-        self._dice = random.Random(f"{seed}/{number}")
-        self._spared = spared_urls(fleet)
+    def __init__(self, ground: Ground, root: Path) -> None:
+        self._ground, self._root = ground, root
+        self._dice = random.Random(f"{ground.seed}/{ground.number}")
+        self._log = Log(ground.log, ground.places)
+        root.mkdir()
+        self._trusted = root / "trusted.pem"  # the others are signed by strangers
+        self._trusted.write_bytes(CERTIFICATE.read_bytes() + EXPIRED.read_bytes())
         self._folder = -1
         self._run: Run | None = None
         self._new_folder()
@@ -77,25 +55,46 @@ class Lane:
         self._folder += 1
         self._files = Files()
         self._kills: list[tuple[float, float]] = []  # monotonic seconds: a kill, all were gone
-        self._begin = self._seen = len(self._fleet.accesses())  # lines of the servers' log
+        self._begin = self._seen = len(self._log.accesses())  # lines of the servers' log
+        self._hand = next(self._ground.hands)
+        given = self._hand.words(self._ground.places)
+        self._rows = len(given)
+        self._words = as_listed(given)
+        self._spared = {url for url, words in self._words.items() if words == IMAGE}
         folder = self._root / str(self._folder)
         folder.mkdir(parents=True)
         table = folder / "urls.txt"
-        table.write_text("\n".join(self._fleet.urls()) + "\n")
+        table.write_text("\n".join(given) + "\n")
         places = {"path_to_input": str(table), "path_to_output": str(folder / "out")}
-        servers = {"hosts": dict(self._fleet.hosts), "profile": {"samples": self._folder % 2}}
-        config: dict[str, Any] = {**CONFIG, **places, **servers}
-        self._workflow = Workflow(folder, config)
+        config = {**CONFIG, **places, "profile": {"samples": self._folder % 2}}
+        self._workflow = Workflow(folder, config | self._ways(), self._variables())
+
+    def _ways(self) -> dict[str, Any]:
+        """How names are found: by a table; by the proxy, if addresses are guarded."""
+        if not self._hand.is_guarded:
+            return {"hosts": {p.host: p.address for p in self._places()}}
+        return {
+            "hosts": {"inside.test": INSIDE},
+            "downloader_parameters": {**CONFIG["downloader_parameters"], **WE_ARE},
+            "politeness": {**CONFIG["politeness"], "allow_private_addresses": False},
+        }
+
+    def _variables(self) -> dict[str, str]:
+        way = {"HTTP_PROXY": self._ground.proxy.url} if self._hand.is_guarded else {}
+        return {"SSL_CERT_FILE": str(self._trusted), **way}
+
+    def _places(self) -> list[Place]:
+        return [self._ground.places[mode] for mode in self._hand.modes]
 
     def play(self) -> Round:
         """One round: a run, a kill, its end, and what must hold then."""
-        done, run = Round(self._number, self._folder, time.monotonic()), self._start()
+        done = Round(self._ground.number, self._folder, time.monotonic(), self._hand)
+        run = self._start()
         try:
-            heard = self._fleet.log.stat().st_size
             if wait_until(
                 draw(self._dice),
                 run,
-                has_asked=lambda: self._fleet.log.stat().st_size > heard,
+                has_asked=lambda: len(self._log.accesses()) > self._seen,
                 look=lambda: _weigh(run, done),
             ):
                 _weigh(run, done)
@@ -109,7 +108,7 @@ class Lane:
             said = self._end(last, done)
             self._wait_for_all(run, done)
             done.gone_s = time.monotonic() - done.began - done.at_s
-            if done.kill not in (Kill.ASK, Kill.NONE):  # others may cost nothing
+            if done.kill not in HARMLESS:  # others may cost nothing
                 self._kills.append((done.began + done.at_s, time.monotonic()))
             self._judge(done, last.process.returncode, said)
         finally:
@@ -166,10 +165,11 @@ class Lane:
 
     def _judge(self, done: Round, exit_code: int, said: str) -> None:
         before, out = self._files, self._root / str(self._folder)
-        now = look(self._workflow.config, out / "copy", len(self._fleet.urls()))
+        now = look(self._workflow.config, out / "copy", self._rows)
         done.exit_code, done.states = exit_code, now.states
         done.faults += now.faults
-        log = self._fleet.accesses()
+        done.faults += wrong_words(now, self._words)
+        log = self._log.accesses()
         self._judge_requests(done, before, log)
         if lost := before.urls(OK) - now.urls(OK):
             done.faults.append(f"{len(lost)} images were there, and are lost: {sorted(lost)[:3]}")
@@ -179,23 +179,31 @@ class Lane:
             done.is_finished = True
             done.faults += self._unfinished(now)
             done.faults += impolite(log[self._begin :], RATE, 2 + SLACK)
-        elif done.kill in (Kill.NONE, Kill.WORKFLOW):
+        elif done.kill in (Kill.NONE, Kill.WORKFLOW, Kill.DECODER):
             done.faults.append(f"exit code {exit_code}: {said[-300:]}")
         self._files, self._seen = now, len(log)
 
     def _judge_requests(self, done: Round, before: Files, log: pl.DataFrame) -> None:
         """No row that was final is asked again; what a kill cost lay before it by seconds only."""
-        fresh = asked(log[self._seen :], self._fleet.port)
+        fresh = asked(log[self._seen :])
         if settled := before.urls(*FINAL) & set(fresh["url"]):
             done.faults.append(f"{len(settled)} finished rows were asked: {sorted(settled)[:3]}")
-        answered = asked(log[self._begin :], self._fleet.port).filter(status=200)
+        answered = asked(log[self._begin :]).filter(status=200)
         failed = before.urls(State.FAILED_RETRYABLE)  # answered, but too slowly for a busy machine
         asked_again = (self._spared - failed) & set(fresh["url"])
         for url, times in answered.group_by("url").agg("monotonic").iter_rows():
             if url in asked_again and len(times) > 1:
                 self._judge_again(done, times[-2], times[-1])
+        self._judge_guard(done)
         if done.unflushed_s > UNFLUSHED_S:
             done.faults.append(f"a kill cost what was {done.unflushed_s:.1f} s old")
+
+    def _judge_guard(self, done: Round) -> None:
+        """Behind the proxy nothing was asked for but what the public may ask for."""
+        allowed = {place.name for place in self._places()}
+        targets = {urlsplit(words.partition(" ")[2]).hostname for words in self._ground.proxy.asked}
+        if strangers := targets - allowed if self._hand.is_guarded else set():
+            done.faults.append(f"the proxy was asked for {sorted(map(str, strangers))}")
 
     def _judge_again(self, done: Round, answered: float, again: float) -> None:
         """What ranks that outlive a kill for a moment had answered is the kill's doing, too."""
