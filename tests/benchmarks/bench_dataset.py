@@ -24,14 +24,15 @@ BATCHES = 8
 
 
 def fill(root: Path, count: int, image_bytes: int = IMAGE_BYTES) -> None:
-    """Batches of random bytes, consolidated."""
+    """Batches of random bytes that begin as a JPEG does, consolidated."""
     paths, names = OutputPaths.of(root), PartNames(0, 0)
     noise = random.Random(1)
     for number in range(BATCHES):
         batch = Batch("images.example.org", number)
         writer = PartWriter(batch, names)
         for index in range(count // BATCHES):
-            data = noise.randbytes(noise.randrange(image_bytes // 2, image_bytes * 3 // 2))
+            size = noise.randrange(image_bytes // 2, image_bytes * 3 // 2)
+            data = b"\xff\xd8\xff" + noise.randbytes(size)
             md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
             uuid = f"{number:08}-{index:027}"
             row = Row(uuid, None, f"http://images.example.org/{index}", batch.server_name, batch)

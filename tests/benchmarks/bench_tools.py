@@ -134,35 +134,39 @@ def bare_pillow(bodies: list[bytes]) -> float:
     return time.process_time() - began
 
 
-def prepare(folder: Path, ranks: int) -> Path:
-    """The config of a resize of which nothing is done yet."""
-    config = config_of(folder, new_resize_size=224, workers_per_node=ranks)
+def prepare(folder: Path, tool: str, ranks: int, **parameters: object) -> Path:
+    """The config of a tool of which nothing is done yet."""
+    config = config_of(folder, workers_per_node=ranks, **parameters)
     settings = load_settings(config)
     shutil.rmtree(settings.paths.tools, ignore_errors=True)
-    run_filter(settings, "resize")
-    run_scheduler(settings, "resize")
+    run_filter(settings, tool)
+    run_scheduler(settings, tool)
     return config
 
 
 def resize_here(folder: Path) -> float:
     """Seconds of CPU that the work takes in this process, reading and writing included."""
-    settings = load_settings(prepare(folder, 1))
+    settings = load_settings(prepare(folder, "resize", 1, new_resize_size=224))
     began = time.process_time()
     run_runner(settings, "resize", Job())
     return time.process_time() - began
 
 
-def resize(folder: Path, ranks: int) -> float:
-    """Seconds of the work itself, as its job tells."""
-    config = prepare(folder, ranks)
-    progress = folder / "progress.json"
+def job(config: Path, tool: str, ranks: int) -> float:
+    """Seconds of the work itself, as its MPI job tells."""
+    progress = config.with_name("progress.json")
     mpiexec = Path(sys.executable).parent / "mpiexec"
     command = [mpiexec, "-n", ranks, sys.executable, "-m", "mpi4py", SCRIPTS / "run_tool.py"]
-    words = ["--config", config, "--log", folder / "rank-0.log", "--tool", "resize"]
+    words = ["--config", config, "--log", config.with_name("rank-0.log"), "--tool", tool]
     more = ["--ranks", ranks, "--progress", progress]
     environment = {**os.environ, "POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1"}
     subprocess.run([str(w) for w in [*command, *words, *more]], check=True, env=environment)
     return float(yaml.safe_load(progress.read_text())["seconds"])
+
+
+def resize(folder: Path, ranks: int) -> float:
+    """Seconds of a whole resize."""
+    return job(prepare(folder, "resize", ranks, new_resize_size=224), "resize", ranks)
 
 
 def measure_resize(folder: Path, images: int) -> None:

@@ -1,6 +1,6 @@
 """The images of a partition in large blocks: read in one go each, into one buffer."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -13,8 +13,11 @@ import polars as pl
 from distributed_downloader.codec.signatures import allowed_format
 from distributed_downloader.storage.image_files import ImageFile, offsets_of
 
-BLOCK_BYTES = 8 << 20  # what is read at once, unless one image is larger
+BLOCK_BYTES = 1 << 20  # what is read at once, unless one image is larger: it stays in the cache
+STRETCH_BYTES = 64 << 20  # images whose rows are described together
 HEAD_BYTES = 32  # enough to tell a format
+
+Describe = Callable[[pl.DataFrame], pl.DataFrame]  # adds the columns that a format writes
 
 _SUFFIXES = {"jpeg": "jpg", "tiff": "tif"}
 
@@ -23,7 +26,7 @@ _SUFFIXES = {"jpeg": "jpg", "tiff": "tif"}
 class Block:
     """Images that lie one after the other in `data`, which is only theirs until the next block."""
 
-    rows: pl.DataFrame  # of tables.SUCCESSES
+    rows: pl.DataFrame  # of tables.SUCCESSES, described
     data: memoryview
     offsets: npt.NDArray[np.int64]  # n + 1
 
@@ -58,17 +61,20 @@ def sizes_of(folder: Path, rows: pl.DataFrame) -> pl.DataFrame:
     return pl.concat(tables)
 
 
-def blocks(folder: Path, rows: pl.DataFrame, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
+def blocks(
+    folder: Path, rows: pl.DataFrame, describe: Describe, block_bytes: int = BLOCK_BYTES
+) -> Iterator[Block]:
     """The images of these rows (of `sizes_of`), in their order."""
     largest = int(rows["bytes"].max() or 0)  # type: ignore[arg-type]
     most = min(block_bytes, int(rows["bytes"].sum()))  # a buffer costs by its pages
     buffer = memoryview(bytearray(max(most, largest)))
     for (name,), run in rows.group_by("file", maintain_order=True):
         with ImageFile(folder / str(name)) as file:
-            for part in cut(run, block_bytes):
-                filled = file.fill(buffer, part["index"].to_numpy())
-                offsets = offsets_of(part["bytes"].to_numpy()).astype(np.int64)
-                yield Block(part, buffer[:filled], offsets)
+            for stretch in cut(run, STRETCH_BYTES):
+                for part in cut(describe(stretch), block_bytes):
+                    filled = file.fill(buffer, part["index"].to_numpy())
+                    offsets = offsets_of(part["bytes"].to_numpy()).astype(np.int64)
+                    yield Block(part, buffer[:filled], offsets)
 
 
 def cut(rows: pl.DataFrame, most_bytes: int) -> Iterator[pl.DataFrame]:

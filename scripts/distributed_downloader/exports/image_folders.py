@@ -8,7 +8,6 @@ from collections.abc import Iterable
 
 from distributed_downloader.durable import whole_tree
 from distributed_downloader.exports.blocks import Block
-from distributed_downloader.exports.records import json_lines
 from distributed_downloader.exports.tar_shards import key_of
 from distributed_downloader.exports.targets import Target
 
@@ -16,7 +15,7 @@ METADATA = "metadata.jsonl"
 
 
 def write_folder(target: Target, name: str, blocks: Iterable[Block]) -> int:
-    """Write the folder `name`, in place of one that is there; the number of its images."""
+    """Write blocks with JSON as the folder `name`, in place of one that is there; how many."""
     if target.folder is None:
         return _upload(target, name, blocks)
     lines: list[bytes] = []
@@ -55,14 +54,13 @@ def _upload(target: Target, name: str, blocks: Iterable[Block]) -> int:
 
 def file_names(block: Block) -> list[str]:
     """What the file of each image is called."""
-    keys = map(key_of, block.rows["uuid"])
+    keys = map(key_of, block.rows["uuid"].to_list())
     return [f"{key}.{suffix}" for key, suffix in zip(keys, block.suffixes, strict=True)]
 
 
 def described(block: Block, names: list[str]) -> list[bytes]:
     """The lines of metadata.jsonl."""
-    told = json_lines(block.rows)
     return [
         f'{{"file_name":"{name}",{line[1:]}\n'.encode()
-        for name, line in zip(names, told, strict=True)
+        for name, line in zip(names, block.rows["json"].to_list(), strict=True)
     ]

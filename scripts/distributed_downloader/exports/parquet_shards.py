@@ -14,16 +14,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distributed_downloader.exports.blocks import Block
-from distributed_downloader.exports.records import RECORD, records
+from distributed_downloader.exports.records import RECORD
 from distributed_downloader.exports.targets import Sink
 
 IMAGE = "image"
-ROW_GROUP_BYTES = 32 << 20
+ROW_GROUP_BYTES = 8 << 20
 PAGE_BYTES = 1 << 20
 
 
 def write_parquet_shard(sink: Sink, blocks: Iterable[Block]) -> int:
-    """Write a whole parquet file, one row group for each block; the number of its images."""
+    """Write a whole parquet file, a row group for each block with records; how many images."""
     images = 0
     writer: Any = None
     for block in blocks:
@@ -48,7 +48,7 @@ _OPTIONS: dict[str, Any] = {
 
 def arrow_table(block: Block) -> Any:
     """A block as an arrow table: the encoded images, and the record of each."""
-    table = records(block.rows).to_arrow()
+    table = block.rows.select(RECORD).to_arrow()
     offsets = pa.py_buffer(block.offsets.astype(np.int32))
     body = pa.py_buffer(block.data)
     images = pa.Array.from_buffers(pa.binary(), len(table), [None, offsets, body])

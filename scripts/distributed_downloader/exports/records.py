@@ -18,18 +18,19 @@ RECORD = (
 )
 
 
-def records(rows: pl.DataFrame) -> pl.DataFrame:
-    """One record for each row of tables.SUCCESSES; RECORD."""
+def with_records(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows of tables.SUCCESSES with all columns of RECORD."""
     sizes = {"": "resized_size", "original_": "original_size"}
     sides = [
         pl.col(column).list.get(place, null_on_oob=True).alias(prefix + side)
         for prefix, column in sizes.items()
         for place, side in enumerate(("height", "width"))
     ]
-    return rows.with_columns(sides).select(RECORD)
+    return rows.with_columns(sides)
 
 
-def json_lines(rows: pl.DataFrame) -> list[str]:
-    """The record of each row as a JSON object."""
-    table = records(rows).with_columns(pl.col("fetched_at").dt.to_string("iso:strict"))
-    return table.select(pl.struct(pl.all()).struct.json_encode()).to_series().to_list()
+def with_json(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows of tables.SUCCESSES with `json`: the RECORD of each as a JSON object."""
+    iso = pl.col("fetched_at").dt.to_string("iso:strict")
+    told = with_records(rows).select(pl.struct(pl.col(RECORD)).struct.with_fields(iso))
+    return rows.with_columns(json=told.to_series().struct.json_encode())

@@ -12,7 +12,14 @@ from pathlib import Path
 import polars as pl
 
 from distributed_downloader.durable import read_json, write_json
-from distributed_downloader.exports.blocks import BLOCK_BYTES, Block, blocks, cut, sizes_of
+from distributed_downloader.exports.blocks import (
+    BLOCK_BYTES,
+    Block,
+    Describe,
+    blocks,
+    cut,
+    sizes_of,
+)
 from distributed_downloader.exports.targets import Sink, Target, batch_name
 from distributed_downloader.paths import Batch
 
@@ -33,10 +40,11 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class ShardFormat:
-    """What a shard is: its ending, and how one is written from blocks of so many bytes."""
+    """What a shard is: its ending, and how one is written from described blocks of this size."""
 
     suffix: str
     write: Callable[[Sink, Iterable[Block]], int]
+    describe: Describe
     block_bytes: int = BLOCK_BYTES
 
 
@@ -47,7 +55,7 @@ class Notes:
         self._folder = folder
 
     def _file(self, batch: Batch) -> Path:
-        return self._folder / batch.folder / "shards.json"
+        return self._folder / f"{batch.folder}.json"
 
     def read(self, batch: Batch) -> list[Shard]:
         """The shards of a partition; none if it has not been begun."""
@@ -64,7 +72,7 @@ class Notes:
     def batches(self) -> list[Batch]:
         """The partitions that something is noted of."""
         return sorted(
-            Batch.from_folder(file.parent) for file in self._folder.glob("*/*/shards.json")
+            Batch.from_folder(file.with_suffix("")) for file in self._folder.glob("*/*.json")
         )
 
 
@@ -81,7 +89,7 @@ def write_shards(
         shard = before.get(name)
         if shard is None or shard.content != content or target.size(name) != shard.bytes:
             with target.whole(name) as sink:
-                count = form.write(sink, images.blocks(rows, form.block_bytes))
+                count = form.write(sink, images.blocks(rows, form.describe, form.block_bytes))
             shard = Shard(name, count, target.size(name) or 0, content)
             notes.write(batch, {**before, **done, name: shard}.values())
         else:
@@ -103,19 +111,22 @@ class PartitionImages:
     rows: pl.DataFrame  # tables.SUCCESSES
     tick: Tick
 
-    def blocks(self, rows: pl.DataFrame, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
+    def blocks(
+        self, rows: pl.DataFrame, describe: Describe, block_bytes: int = BLOCK_BYTES
+    ) -> Iterator[Block]:
         """These images, read in large blocks."""
-        for block in blocks(self.folder, rows, block_bytes):
+        for block in blocks(self.folder, rows, describe, block_bytes):
             yield block
             self.tick(len(block.rows))
 
 
 def content_of(rows: pl.DataFrame) -> str:
     """What these rows would be exported as: another image, row or order gives another word."""
-    hasher = hashlib.blake2b(digest_size=16)
-    for uuid, stored, fetched in rows.select("uuid", "hashsum_resized", "fetched_at").iter_rows():
-        hasher.update(f"{uuid} {stored} {fetched}\n".encode())
-    return hasher.hexdigest()
+    told = pl.concat_str(
+        "uuid", "hashsum_resized", pl.col("fetched_at").to_physical(), separator=" "
+    )
+    text = rows.select(told.str.join("\n")).item()
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def write_index(target: Target, notes: Notes, kept: Iterable[Batch]) -> dict[str, int]:

@@ -5,18 +5,19 @@ anything done for each image on its own would take longer than copying it.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from distributed_downloader.exports.blocks import Block
-from distributed_downloader.exports.records import json_lines
 from distributed_downloader.exports.targets import Piece, Sink, plain_name
 
 RECORD_BYTES = 512  # of tar: headers and files are padded to it
 MAX_KEY = 80  # bytes; a member's name has room for 100
 
+_PLAIN_KEY = re.compile(rf"[A-Za-z0-9-]{{1,{MAX_KEY}}}").fullmatch
 _ZEROS = bytes(RECORD_BYTES)
 _PADDING = [_ZEROS[: -size % RECORD_BYTES] for size in range(RECORD_BYTES)]
 _SIZE, _CHECKSUM = slice(124, 135), slice(148, 154)  # octal digits, POSIX ustar
@@ -24,14 +25,14 @@ _SIZE, _CHECKSUM = slice(124, 135), slice(148, 154)  # octal digits, POSIX ustar
 
 def key_of(uuid: str) -> str:
     """What the members of an image are called; webdataset takes all up to the first dot."""
-    if uuid.replace("-", "").isalnum() and uuid.isascii() and len(uuid) <= MAX_KEY:
+    if _PLAIN_KEY(uuid):  # nearly always
         return uuid
     name = plain_name(uuid)
     return name if len(name) <= MAX_KEY else hashlib.sha256(uuid.encode()).hexdigest()
 
 
 def write_tar(sink: Sink, blocks: Iterable[Block]) -> int:
-    """Write a whole tar file; the number of its images."""
+    """Write a whole tar file of blocks with JSON; the number of its images."""
     images = 0
     for block in blocks:
         sink.write(tar_pieces(block))
@@ -42,8 +43,8 @@ def write_tar(sink: Sink, blocks: Iterable[Block]) -> int:
 
 def tar_pieces(block: Block) -> list[Piece]:
     """The members of a block, in pieces that point into it."""
-    keys = [key_of(uuid) for uuid in block.rows["uuid"]]
-    told = [line.encode() for line in json_lines(block.rows)]
+    keys = list(map(key_of, block.rows["uuid"].to_list()))
+    told = [line.encode() for line in block.rows["json"].to_list()]
     described = headers([f"{key}.json" for key in keys], list(map(len, told)))
     names = [f"{key}.{suffix}" for key, suffix in zip(keys, block.suffixes, strict=True)]
     stored = headers(names, np.diff(block.offsets))

@@ -22,6 +22,7 @@ from distributed_downloader.errors import ConfigError, StorageError
 from distributed_downloader.paths import Batch
 
 MAX_PIECES = 1024  # of one writev: IOV_MAX of Linux
+WRITE_BACK_BYTES = 4 << 20
 
 Piece = bytes | memoryview
 
@@ -49,12 +50,13 @@ def folder_name(batch: Batch) -> str:
     return f"{file_stem(batch.server_name)}/{batch.partition_id:05}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Sink:
     """A file that is being written."""
 
     file: Any  # binary
     path: Path | None  # where it lies for now; None if that is no local file
+    _begun: int = 0  # bytes that the disk was asked to write
 
     def write(self, pieces: Sequence[Piece]) -> None:
         """Append these, one after the other, without copying them where that can be."""
@@ -63,6 +65,17 @@ class Sink:
             return
         for first in range(0, len(pieces), MAX_PIECES):
             _write_whole(self.file.fileno(), pieces[first : first + MAX_PIECES])
+        self.begin_write_back()
+
+    def begin_write_back(self) -> None:
+        """Have the disk begin to write what is new, so that it is not all left to the sync."""
+        if self.path is None:
+            return
+        end = os.fstat(self.file.fileno()).st_size
+        if end - self._begun >= WRITE_BACK_BYTES:  # Linux writes back what is not needed any more
+            new = (self._begun, end - self._begun)
+            os.posix_fadvise(self.file.fileno(), *new, os.POSIX_FADV_DONTNEED)
+            self._begun = end
 
 
 def _write_whole(descriptor: int, pieces: Sequence[Piece]) -> None:

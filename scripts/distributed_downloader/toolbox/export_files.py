@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from distributed_downloader.exports.blocks import sizes_of
 from distributed_downloader.exports.image_folders import write_folder
+from distributed_downloader.exports.records import with_json
 from distributed_downloader.exports.shards import PartitionImages, Shard, content_of
 from distributed_downloader.exports.targets import folder_name
 from distributed_downloader.toolbox.exporting import ExportFilter, ExportRunner, target_of
@@ -26,7 +27,7 @@ class ImageFolders(ExportRunner):
         """The partition's folder, in place of an older one."""
         rows = sizes_of(images.folder, images.rows)
         name = folder_name(images.batch)
-        count = write_folder(target_of(self), name, images.blocks(rows))
+        count = write_folder(target_of(self), name, images.blocks(rows, with_json))
         size = int(rows["bytes"].sum())
         self.notes.write(images.batch, [Shard(name, count, size, content_of(rows))])
         return count

@@ -1,5 +1,6 @@
 """Tar shards with a JSON of each image's row, as the webdataset library reads them."""
 
+from distributed_downloader.exports.records import with_json
 from distributed_downloader.exports.shards import ShardFormat
 from distributed_downloader.exports.tar_shards import write_tar
 from distributed_downloader.toolbox.exporting import ExportFilter, ExportRunner
@@ -16,4 +17,4 @@ SchedulerRegister(NAME)(DefaultScheduler)
 class TarShards(ExportRunner):
     """Writes `data/<server>-<partition>-<k>.tar` and `data/shards.json`."""
 
-    form = ShardFormat("tar", write_tar)
+    form = ShardFormat("tar", write_tar, with_json)

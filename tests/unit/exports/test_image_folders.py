@@ -6,13 +6,16 @@ import pytest
 
 from distributed_downloader.exports.blocks import sizes_of
 from distributed_downloader.exports.image_folders import write_folder
+from distributed_downloader.exports.records import with_json
 from distributed_downloader.exports.targets import Target
 from tests.unit.exports.image_batch import partition, store
 
 
 def export(root, target, name="museum/00000"):
     images = partition(root)
-    return write_folder(target, name, images.blocks(sizes_of(images.folder, images.rows), 4_000))
+    return write_folder(
+        target, name, images.blocks(sizes_of(images.folder, images.rows), with_json, 4_000)
+    )
 
 
 @pytest.fixture(params=["local", "memory"])

@@ -8,11 +8,12 @@ import pytest
 from PIL import Image
 
 from distributed_downloader.exports.parquet_shards import write_parquet_shard
+from distributed_downloader.exports.records import with_records
 from distributed_downloader.exports.shards import Notes, ShardFormat, write_shards
 from distributed_downloader.exports.targets import Target
 from tests.unit.exports.image_batch import partition, store
 
-PARQUET = ShardFormat("parquet", write_parquet_shard)
+PARQUET = ShardFormat("parquet", write_parquet_shard, with_records)
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def exported(tmp_path_factory):
     root = tmp_path_factory.mktemp("parquet")
     stored = store(root, range(20))
     half = sum(map(len, stored.values())) * 2 // 3
-    small = ShardFormat("parquet", write_parquet_shard, block_bytes=half // 4)
+    small = ShardFormat("parquet", write_parquet_shard, with_records, block_bytes=half // 4)
     write_shards(small, Target(root / "out"), Notes(root / "notes"), partition(root), half)
     files = sorted((root / "out").glob("*.parquet"))
     assert len(files) == 2

@@ -29,7 +29,7 @@ class Export:
         self.root = root
         self.target = Target(address or root / "out")
         self.notes = Notes(root / "notes")
-        self.form = ShardFormat("raw", self.write)
+        self.form = ShardFormat("raw", self.write, lambda rows: rows)
         self.written = 0
         self.cut_at = None
 

@@ -8,12 +8,13 @@ import webdataset
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distributed_downloader.exports.records import with_json
 from distributed_downloader.exports.shards import Notes, ShardFormat, write_shards
 from distributed_downloader.exports.tar_shards import MAX_KEY, headers, key_of, write_tar
 from distributed_downloader.exports.targets import Target
 from tests.unit.exports.image_batch import partition, store
 
-TAR = ShardFormat("tar", write_tar)
+TAR = ShardFormat("tar", write_tar, with_json)
 
 
 def export(root, most_bytes=1 << 30):
@@ -80,7 +81,11 @@ def test_an_image_larger_than_a_block_is_whole(tmp_path):
     images = partition(tmp_path)
     target = Target(tmp_path / "tars")
     write_shards(
-        ShardFormat("tar", write_tar, block_bytes=10), target, Notes(tmp_path / "n"), images, 1
+        ShardFormat("tar", write_tar, with_json, block_bytes=10),
+        target,
+        Notes(tmp_path / "n"),
+        images,
+        1,
     )
     files = sorted((tmp_path / "tars").glob("*.tar"))
     assert len(files) == 6
