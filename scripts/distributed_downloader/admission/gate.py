@@ -35,7 +35,8 @@ from distributed_downloader.records import (
     Redirected,
 )
 from distributed_downloader.urls.normalise import server_of
-from distributed_downloader.wire.fetching import Answer, classify_status
+from distributed_downloader.wire.fetching import Answer
+from distributed_downloader.wire.outcomes import classify_status
 
 log = logging.getLogger(__name__)
 

@@ -31,7 +31,7 @@ from distributed_downloader.storage.batch_files import COMPLETED_NAME
 from distributed_downloader.storage.previous import copy_images
 from distributed_downloader.storage.removal import remove_images
 from distributed_downloader.tables import TOMBSTONES
-from distributed_downloader.waves.wave import settle_batches
+from distributed_downloader.waves.settling import settle_batches
 
 TOOL = "list"  # in removed.parquet: who took the image out
 _KEYS = ["server_name", "partition_id"]

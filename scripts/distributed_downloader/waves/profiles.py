@@ -39,8 +39,9 @@ from distributed_downloader.waves.left import LEARNED_NAME
 from distributed_downloader.waves.memories import PROFILE_FOLDER, memory_file
 from distributed_downloader.waves.outset import check_way_out
 from distributed_downloader.waves.planning import servers_left
+from distributed_downloader.waves.settling import settle_batches
 from distributed_downloader.waves.tries import Effort
-from distributed_downloader.waves.wave import Bounds, settle_batches, work
+from distributed_downloader.waves.wave import Bounds, work
 from distributed_downloader.waves.whereabouts import needs_whereabouts, settle_whereabouts
 from distributed_downloader.waves.worklist import RowsLeft, read_rows, rows_left
 from distributed_downloader.wire.transport import client_of

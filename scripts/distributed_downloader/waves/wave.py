@@ -12,27 +12,22 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import polars as pl
 
-from distributed_downloader.courtesy.ignored import read_ignored
 from distributed_downloader.courtesy.ownership import Ownership
 from distributed_downloader.durable import crash_point, write_json, write_parquet
-from distributed_downloader.errors import DownloaderError, FolderError, LockError
+from distributed_downloader.errors import DownloaderError, LockError
 from distributed_downloader.lists.generations import rows_by_batch
 from distributed_downloader.mpi import World
 from distributed_downloader.paths import Batch
 from distributed_downloader.records import Row
 from distributed_downloader.settings import Settings
 from distributed_downloader.storage.lock import Lock
-from distributed_downloader.storage.mending import mend
-from distributed_downloader.storage.parts import list_parts
-from distributed_downloader.storage.shards import consolidate
 from distributed_downloader.tables import LEARNED
 from distributed_downloader.waves.deadline import Deadline
 from distributed_downloader.waves.due import PROGRESS, STARTED
@@ -49,16 +44,15 @@ from distributed_downloader.waves.news import (
 from distributed_downloader.waves.nodes import Watch, node_hours, peak_mb
 from distributed_downloader.waves.outset import check_way_out
 from distributed_downloader.waves.progress import write_progress
+from distributed_downloader.waves.settling import left_of, settle_batches, summed
 from distributed_downloader.waves.tries import Effort
-from distributed_downloader.waves.worklist import count_left, read_rows, rows_left
+from distributed_downloader.waves.worklist import read_rows, rows_left
 from distributed_downloader.wire.transport import client_of
 
 log = logging.getLogger(__name__)
 
 PATIENCE_S = 30.0  # most that a wave with nothing else to do waits for a blocked group
 EXCHANGE_S = 1.0
-
-Rows = Mapping[Batch, int]  # of each batch, in partitions.parquet
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,56 +211,11 @@ def _settle(
     share = dict(list(rows.items())[world.rank :: world.size])
     try:
         settle_batches(settings, share, lock.check)
-        left = _left(settings, share)
+        left = left_of(settings, share)
         return Share(result, left, stopped, result.failure, peak_mb())
     except DownloaderError as error:
         log.error("%s", error, extra={"told": True})  # to people: by rank 0
         return Share(result, {}, stopped, result.failure or str(error))
-
-
-def settle_batches(settings: Settings, batches: Rows, allowed: Callable[[], None]) -> None:
-    """Consolidate those of the batches that have parts."""
-    for batch, rows in batches.items():
-        if not list_parts(settings.paths.batch_images(batch)):
-            continue
-        states = _consolidated(settings, batch, rows, allowed)
-        words = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-        log.info("batch consolidated: %s, %s", batch.folder, words)
-
-
-def _consolidated(
-    settings: Settings, batch: Batch, rows: int, allowed: Callable[[], None]
-) -> Mapping[str, int]:
-    """Consolidate a batch; what is damaged in it goes out of use, and is left for the next wave."""
-    take_in = partial(
-        consolidate,
-        *(batch, settings.paths, rows),
-        retries_waves=settings.retries_waves,
-        allowed=allowed,
-    )
-    try:
-        return take_in()
-    except (FolderError, FileNotFoundError, pl.exceptions.PolarsError):
-        damages = mend(batch, settings.paths, allowed)
-        if not damages:
-            raise
-        for damage in damages:
-            log.error("damaged, and out of use: %s", damage)
-        return take_in()
-
-
-def _left(settings: Settings, batches: Rows) -> dict[str, LeftRows]:
-    """Rows left of each group in these batches."""
-    ignored = read_ignored(settings.paths.ignored_table)
-    return _summed(count_left(batch, rows, settings, ignored) for batch, rows in batches.items())
-
-
-def _summed(counts: Iterable[Mapping[str, LeftRows]]) -> dict[str, LeftRows]:
-    sums: dict[str, LeftRows] = {}
-    for count in counts:
-        for group, left in count.items():
-            sums[group] = sums.get(group, LeftRows()).plus(left)
-    return sums
 
 
 def unchanged(progress: Mapping[str, Any], settings: Settings) -> str | None:
@@ -292,7 +241,7 @@ def _end(
     blocks = blocks_of(sum_up(settings, wave))
     left = write_left(
         settings.paths,
-        _summed(share.left for share in shares),
+        summed(share.left for share in shares),
         blocks,
         rules=rules_of_today(settings),
     )

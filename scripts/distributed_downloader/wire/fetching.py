@@ -14,32 +14,20 @@ from typing import Protocol
 import httpx
 
 from distributed_downloader.records import (
-    CONTENT_CODE,
-    NETWORK_CODE,
     ErrorClass,
     Failed,
     Fetched,
     Outcome,
     Unchanged,
 )
-from distributed_downloader.wire.failures import (
-    ExhaustedError,
-    ExpiredError,
-    NoContactError,
-    PrivateAddressError,
-    SelfSignedError,
-    TlsError,
-    UnresolvedError,
-    WrongNameError,
-)
-from distributed_downloader.wire.reading import FetchLimits, Pace, Reader, quoted
+from distributed_downloader.wire.outcomes import failed, late, refused
+from distributed_downloader.wire.reading import FetchLimits, Pace, Reader
 from distributed_downloader.wire.redirects import REDIRECTS, next_url
 from distributed_downloader.wire.room import Place
 
-__all__ = ["Answer", "FetchLimits", "Gate", "classify_status", "fetch"]
+__all__ = ["Answer", "FetchLimits", "Gate", "fetch"]
 
-
-_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+_UNANSWERED = frozenset({ErrorClass.DNS, ErrorClass.CONNECT, ErrorClass.RESET, ErrorClass.TIMEOUT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +96,17 @@ class _Asked:
         """Seconds since it left; since its connection was begun, if it did not."""
         return _now() - (self.began if self.left_at is None else self.left_at)
 
+    @property
+    def nbytes(self) -> int:
+        """Of the body, as far as it came."""
+        return self.reader.nbytes if self.reader else 0
+
     def answer(self, error_class: ErrorClass | None) -> Answer:
         return Answer(
             self.status,
             self.headers,
             self.since_sent_s if self.latency_s is None else self.latency_s,
-            self.reader.nbytes if self.reader else 0,
+            self.nbytes,
             error_class,
         )
 
@@ -159,7 +152,7 @@ async def fetch(
             return result
         left_s -= asked.spent_s
         if left_s <= 0:  # an expired timeout would still let the next request go out
-            return _late(asked, limits, is_too_slow=False)
+            return late(url, asked.nbytes, limits, is_too_slow=False)
         hops += 1
         target = next_url(url, result, seen, is_last=hops > limits.max_hops)
         if isinstance(target, Failed):
@@ -200,9 +193,10 @@ async def _ask(
             pace = Pace(limits, timer)
             return await _send(client, asked, limits, pace)
     except TimeoutError:
-        return _late(asked, limits, is_too_slow=pace is not None and pace.is_too_slow)
+        is_too_slow = pace is not None and pace.is_too_slow
+        return late(asked.url, asked.nbytes, limits, is_too_slow=is_too_slow)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return _failed(asked.url, error)
+        return failed(asked.url, error)
 
 
 async def _send(
@@ -224,7 +218,11 @@ async def _send(
         if response.status_code == HTTPStatus.NOT_MODIFIED and asked.conditions:
             fields = (asked.headers.get(name) for name in ("etag", "last-modified"))
             return Unchanged(*fields)
-        return response if response.status_code in REDIRECTS else _refused(asked.url, response)
+        return (
+            response
+            if response.status_code in REDIRECTS
+            else refused(asked.url, response.status_code)
+        )
     finally:
         await response.aclose()
 
@@ -239,19 +237,6 @@ def exact_target(url: str) -> bytes | None:
     return target.encode() if target.startswith("/") else b"/" + target.encode()
 
 
-def classify_status(status: int) -> tuple[ErrorClass, bool]:
-    """The word for a status other than 200, and whether another try may bring something else."""
-    if status in {404, 410}:
-        return ErrorClass.NOT_FOUND, False
-    if status in {401, 403, 451}:
-        return ErrorClass.FORBIDDEN, False
-    if status == 429:
-        return ErrorClass.RATE_LIMITED, True
-    if 500 <= status <= 599:
-        return ErrorClass.SERVER_ERROR, True
-    return ErrorClass.HTTP_OTHER, status in {408, 425}
-
-
 def _fetched(asked: _Asked, body: bytes | Failed) -> Fetched | Failed:
     if isinstance(body, Failed):
         return replace(body, final_url=asked.url)
@@ -264,53 +249,3 @@ def _fetched(asked: _Asked, body: bytes | Failed) -> Fetched | Failed:
         last_modified=asked.headers.get("last-modified"),
         latency_s=asked.latency_s or 0.0,
     )
-
-
-def _refused(url: str, response: httpx.Response) -> Failed:
-    status = response.status_code
-    error_class, retryable = classify_status(status)
-    phrase = _PHRASES.get(status, "(no known status)")  # ours: the server's own is untrusted
-    return Failed(error_class, status, f"HTTP {status} {phrase}", retryable, final_url=url)
-
-
-def _late(asked: _Asked, limits: FetchLimits, *, is_too_slow: bool) -> Failed:
-    nbytes = asked.reader.nbytes if asked.reader else 0
-    if is_too_slow:
-        error_class = ErrorClass.TOO_SLOW
-        message = f"under {limits.min_bytes_per_s:g} bytes/s, {nbytes} bytes had come"
-    else:
-        error_class = ErrorClass.TIMEOUT
-        message = f"the deadline passed, {nbytes} bytes had come"
-    return Failed(error_class, NETWORK_CODE, message, retryable=True, final_url=asked.url)
-
-
-_UNANSWERED = frozenset({ErrorClass.DNS, ErrorClass.CONNECT, ErrorClass.RESET, ErrorClass.TIMEOUT})
-
-# The first that fits, so the narrow ones come first.
-_NETWORK_WORDS: tuple[tuple[type[Exception], ErrorClass], ...] = (
-    (UnresolvedError, ErrorClass.DNS),
-    (ExpiredError, ErrorClass.TLS_EXPIRED),
-    (WrongNameError, ErrorClass.TLS_WRONG_NAME),
-    (SelfSignedError, ErrorClass.TLS_SELF_SIGNED),
-    (TlsError, ErrorClass.TLS),
-    (httpx.ConnectError, ErrorClass.CONNECT),
-    (httpx.ConnectTimeout, ErrorClass.CONNECT),
-    (httpx.TimeoutException, ErrorClass.TIMEOUT),
-    (httpx.NetworkError, ErrorClass.RESET),
-    (httpx.HTTPError, ErrorClass.PROTOCOL),
-)
-
-
-def _failed(url: str, error: httpx.HTTPError | httpx.InvalidURL) -> Failed:
-    """The value for an exception of the client's."""
-    message = f"{type(error).__name__}: {quoted(str(error))}"
-    if isinstance(error, PrivateAddressError):
-        return Failed(ErrorClass.PRIVATE_ADDRESS, CONTENT_CODE, message, False, url)
-    if isinstance(error, NoContactError):
-        return Failed(ErrorClass.NO_CONTACT, CONTENT_CODE, message, True, url, is_over_for_now=True)
-    if isinstance(error, httpx.InvalidURL | httpx.LocalProtocolError | httpx.UnsupportedProtocol):
-        return Failed(ErrorClass.INTERNAL, CONTENT_CODE, message, False, url)
-    if isinstance(error, ExhaustedError):
-        return Failed(ErrorClass.INTERNAL, CONTENT_CODE, message, True, url, costs_a_try=False)
-    word = next(word for kind, word in _NETWORK_WORDS if isinstance(error, kind))
-    return Failed(word, NETWORK_CODE, message, True, url)

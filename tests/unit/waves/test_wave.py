@@ -16,7 +16,7 @@ from distributed_downloader.paths import Batch
 from distributed_downloader.storage import store
 from distributed_downloader.storage.lock import Lock, request_stop
 from distributed_downloader.storage.shards import read_states
-from distributed_downloader.waves import rank, tries, wave
+from distributed_downloader.waves import rank, settling, tries, wave
 from distributed_downloader.waves.deadline import Deadline
 from distributed_downloader.waves.due import PROGRESS, STARTED
 from distributed_downloader.waves.left import LEARNED_NAME
@@ -160,7 +160,7 @@ async def test_what_fails_leaves_the_count_of_before(tmp_path, monkeypatch):
     def full(*_args, **_settings):
         raise StorageError("the disk is full")
 
-    monkeypatch.setattr(wave, "consolidate", full)
+    monkeypatch.setattr(settling, "consolidate", full)
     with pytest.raises(DownloaderError, match="the disk is full"):
         await place.run()
     assert place.left() == {"left": 2}

@@ -9,7 +9,7 @@ from distributed_downloader.paths import Batch
 from distributed_downloader.storage.parts import list_parts
 from distributed_downloader.storage.shards import consolidate
 from distributed_downloader.waves.left import LeftRows
-from distributed_downloader.waves.wave import settle_batches
+from distributed_downloader.waves.settling import settle_batches
 from distributed_downloader.waves.worklist import (
     SLICE_ROWS,
     RowsLeft,

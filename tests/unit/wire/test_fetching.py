@@ -23,10 +23,10 @@ from distributed_downloader.wire.failures import ExhaustedError
 from distributed_downloader.wire.fetching import (
     Answer,
     FetchLimits,
-    classify_status,
     exact_target,
     fetch,
 )
+from distributed_downloader.wire.outcomes import classify_status
 from distributed_downloader.wire.reading import unpacked
 from distributed_downloader.wire.resolving import NameSettings
 from distributed_downloader.wire.room import FIRST_BYTES, Place, Room
