@@ -137,13 +137,16 @@ def is_a_look():
     return set(workflow.dag_settings.targets) == {"status"}
 
 
+RUN_ENDS = []  # what ends the live line
+
+
 def start():
     """Take the output folder, or end with one sentence: nothing has been touched yet."""
     try:
         if is_a_look():
             print_status(OUT, sys.stdout)
             return
-        begin_run(SETTINGS, config)
+        RUN_ENDS.append(begin_run(SETTINGS, config))
     except DownloaderError as error:
         sys.exit(f"error: {error}")
     for flag in OUT.logs.glob("*/flag-*.json"):
@@ -152,6 +155,8 @@ def start():
 
 def account_for_what_is_there():
     """After an error: verify and the report run all the same, and the error stands."""
+    for end in RUN_ENDS:
+        end()
     for stage, name in (("verify", "verify_dataset"), ("report", "write_report")):
         log = OUT.logs / stage / "after-an-error.log"
         shell(

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from distributed_downloader.durable import is_disk_error, storage_error
 from distributed_downloader.errors import ConfigError, DownloaderError
@@ -21,6 +21,7 @@ OURS = ("distributed_downloader", "__main__")
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 PIPE_CLOSED = 141  # 128 + SIGPIPE
+ERASE = "\r\x1b[K"
 
 _log = logging.getLogger(__name__)
 _handlers: list[logging.Handler] = []
@@ -94,7 +95,7 @@ def _stderr_handler() -> logging.Handler:
     handler = logging.StreamHandler(sys.stderr)
     handler.setLevel(logging.WARNING)
     handler.addFilter(lambda record: not getattr(record, "told", False))
-    handler.setFormatter(_OneLine("%(levelname)s: %(message)s"))
+    handler.setFormatter(_OneLine(f"{erased(sys.stderr)}%(levelname)s: %(message)s"))
     return handler
 
 
@@ -133,16 +134,26 @@ def reporting_errors() -> Iterator[None]:
         sys.unraisablehook = theirs
 
 
+def is_live(stream: TextIO) -> bool:
+    """Whether what is written there can be drawn again."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def erased(stream: TextIO) -> str:
+    """What takes another process's live line (`waves.progress`) away, before a line of ours."""
+    return ERASE if is_live(stream) else ""
+
+
 def tell(sentence: str) -> None:
     """Say it to the person at the terminal, and to the log."""
     with suppress(BrokenPipeError):
-        print(one_line(sentence), file=sys.stderr, flush=True)
+        print(erased(sys.stderr) + one_line(sentence), file=sys.stderr, flush=True)
     _record(logging.INFO, sentence)
 
 
 def _tell(sentence: str) -> None:
     with suppress(BrokenPipeError):
-        print(f"error: {sentence}", file=sys.stderr, flush=True)
+        print(f"{erased(sys.stderr)}error: {sentence}", file=sys.stderr, flush=True)
     _record(logging.ERROR, sentence)
 
 

@@ -1,4 +1,5 @@
 import errno
+import io
 import logging
 import os
 import re
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from distributed_downloader.errors import ConfigError, InputError
-from distributed_downloader.logs import reporting_errors, start_logging, stop_logging
+from distributed_downloader.logs import reporting_errors, start_logging, stop_logging, tell
 from distributed_downloader.wording import one_line
 
 LOGS = start_logging.__module__
@@ -61,6 +62,21 @@ def test_log_is_appended_to(log):
         start_logging(log, "INFO", stage="verify")
         ours().info(message)
     assert [line.rsplit(": ")[-1] for line in log.read_text().splitlines()] == ["first", "second"]
+
+
+@pytest.mark.parametrize(("term", "before"), [("xterm", "\r\x1b[K"), ("dumb", "")])
+def test_what_is_told_on_a_terminal_takes_the_live_line_away(monkeypatch, term, before):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    tell("resize: 229 images done")
+    start_logging(None, "INFO", stage="resize")
+    ours().warning("it is late")
+    said = [f"{before}resize: 229 images done\n", f"{before}WARNING: it is late\n"]
+    assert terminal.getvalue() == "".join(said)
 
 
 @pytest.mark.parametrize(

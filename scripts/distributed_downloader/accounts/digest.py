@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from distributed_downloader.accounts.summary import Summary
+from distributed_downloader.logs import erased
 from distributed_downloader.paths import OutputPaths
 from distributed_downloader.records import State
 from distributed_downloader.wording import STATES, count, duration, moment, one_line, share
@@ -29,6 +30,7 @@ def print_places(paths: OutputPaths, stream: TextIO) -> None:
 
 def print_lines(lines: Iterable[Line], stream: TextIO) -> None:
     """Labels and texts, below each other."""
+    stream.write(erased(stream))
     console = Console(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=True)
     for label, text in lines:
         line = Text(f"{label:<{LABEL_WIDTH}}", style="bold")

@@ -32,7 +32,8 @@ def _lines(paths: OutputPaths, now: float) -> Iterator[Line]:
         return
     yield "At work", _who(paths)
     progress = read_progress(paths.checkpoint)
-    if progress is not None and abs(now - progress.updated) < QUIET_S:
+    is_at_work = paths.writer_lock.exists()
+    if progress is not None and is_at_work and abs(now - progress.updated) < QUIET_S:
         yield "Now", line(progress)
     summary = read_summary(paths)
     if summary is None:

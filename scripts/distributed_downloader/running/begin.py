@@ -11,7 +11,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -87,8 +87,11 @@ def generation_to_make(settings: Settings, environ: Mapping[str, str]) -> int | 
     return growth_is_due(settings)
 
 
-def begin_run(settings: Settings, given: Mapping[str, Any]) -> None:
-    """Take the output folder until this process ends. Raises DownloaderError."""
+def begin_run(settings: Settings, given: Mapping[str, Any]) -> Callable[[], None]:
+    """Take the output folder until this process ends; what ends the live line before that.
+
+    Raises DownloaderError.
+    """
     check_folder(settings)
     check_previous(settings)
     if not settings.paths.source.exists():
@@ -104,7 +107,9 @@ def begin_run(settings: Settings, given: Mapping[str, Any]) -> None:
     os.environ[CONFIG_VARIABLE] = str(write_effective_config(settings.raw, paths.configs))
     for number in (signal.SIGTERM, signal.SIGINT):
         _stop_writer_first(number, paths.writer_lock)
-    atexit.register(watch(paths.checkpoint, sys.stderr))
+    end_live_line = watch(paths.checkpoint, sys.stderr, paths.writer_lock.exists)
+    atexit.register(end_live_line)
+    return end_live_line
 
 
 def _look_for_input(settings: Settings) -> None:

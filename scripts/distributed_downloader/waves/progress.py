@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from distributed_downloader.durable import ORPHAN_PREFIX
+from distributed_downloader.logs import ERASE, is_live
 
 LOOK_S = 1.0
 PLAIN_LINE_S = 60.0  # between lines where there is no terminal
 FRESH_S = 10.0  # a file that has not changed for so long tells of nobody at work
 _WIDEST = 120
-_ERASE = "\r\x1b[K"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,13 +131,16 @@ def countdown(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def watch(checkpoint: Path, stream: TextIO) -> Callable[[], None]:
+def watch(
+    checkpoint: Path, stream: TextIO, is_at_work: Callable[[], bool] = lambda: True
+) -> Callable[[], None]:
     """Show this run's progress on the stream until what this returns is called.
 
     On a terminal one line that is drawn again each second and gives way to whatever else this
-    process writes to the stream; elsewhere a plain line a minute.
+    process writes to the stream; elsewhere a plain line a minute. Nothing while nobody is at work:
+    what the file says then is over.
     """
-    display, over = Display(checkpoint, stream), threading.Event()
+    display, over = Display(checkpoint, stream, is_at_work), threading.Event()
 
     def show_on() -> None:
         while not over.wait(LOOK_S):
@@ -158,12 +161,17 @@ class Display:
     """Shows a progress file on a stream, whenever told to, while somebody updates it."""
 
     def __init__(
-        self, checkpoint: Path, stream: TextIO, now: Callable[[], float] = time.monotonic
+        self,
+        checkpoint: Path,
+        stream: TextIO,
+        is_at_work: Callable[[], bool] = lambda: True,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._checkpoint = checkpoint
         self._stream = stream
+        self._is_at_work = is_at_work
         self._now = now
-        self._is_live = stream.isatty() and os.environ.get("TERM") != "dumb"
+        self._is_live = is_live(stream)
         self._seen = self._look()  # of an earlier run: not shown
         self._changed_at = self._told_at = -math.inf
         self._is_drawn = False
@@ -177,12 +185,13 @@ class Display:
         seen, now = self._look(), self._now()
         if seen != self._seen:
             self._seen, self._changed_at = seen, now
-        progress = read_progress(self._checkpoint) if now - self._changed_at < FRESH_S else None
+        is_fresh = now - self._changed_at < FRESH_S and self._is_at_work()
+        progress = read_progress(self._checkpoint) if is_fresh else None
         if progress is None:
             self._erase()
         elif self._is_live:
             width = shutil.get_terminal_size().columns - 1
-            self._put(f"{_ERASE}{line(progress, width)}\r", is_drawn=True)
+            self._put(f"{ERASE}{line(progress, width)}\r", is_drawn=True)
         elif now - self._told_at >= PLAIN_LINE_S:
             self._told_at = now
             self._put(line(progress) + "\n", is_drawn=False)
@@ -206,7 +215,7 @@ class Display:
 
     def _erase(self) -> None:
         if self._is_drawn:
-            self._put(_ERASE, is_drawn=False)
+            self._put(ERASE, is_drawn=False)
 
     def _put(self, text: str, *, is_drawn: bool) -> None:
         with self._guard, suppress(OSError, ValueError):  # a terminal may go, a stream be closed

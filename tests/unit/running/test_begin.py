@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+import threading
 
 import pytest
 
@@ -68,7 +69,10 @@ def test_the_input_is_a_file_a_folder_or_a_pattern(tmp_path):
 def test_a_second_run_of_one_folder_is_refused_and_the_first_goes_on(tmp_path, at_exit):
     (tmp_path / "urls.txt").write_text("http://a.test/1.jpg\n")
     settings = make_settings(tmp_path)
-    begin.begin_run(settings, {})
+    end_live_line = begin.begin_run(settings, {})
+    assert "progress" in [thread.name for thread in threading.enumerate()]
+    end_live_line()
+    assert "progress" not in [thread.name for thread in threading.enumerate()]
     assert os.environ[RUN_VARIABLE]
     with pytest.raises(LockError, match="in use by the workflow"):
         begin.begin_run(settings, {})

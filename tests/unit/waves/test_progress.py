@@ -212,7 +212,7 @@ def updates():
 @pytest.fixture
 def terminal(checkpoint):
     stream, clock = Terminal(), Seconds()
-    display = Display(checkpoint, stream, clock)
+    display = Display(checkpoint, stream, now=clock)
     yield display, stream, clock
     display.close()
 
@@ -248,7 +248,7 @@ def test_nothing_is_left_on_the_terminal(terminal, checkpoint):
 def test_file_of_an_earlier_run_is_not_shown(checkpoint):
     write_progress(checkpoint, WAVE)
     stream = Terminal()
-    display = Display(checkpoint, stream, Seconds())
+    display = Display(checkpoint, stream, now=Seconds())
     display.show()
     assert stream.getvalue() == ""
     write_progress(checkpoint, WAVE)  # the same words, but of now
@@ -269,6 +269,24 @@ def test_line_goes_when_nobody_updates_the_file(terminal, checkpoint):
     assert stream.screen == [""]
 
 
+@pytest.mark.parametrize("stream", [Terminal(), io.StringIO()])
+def test_a_job_that_has_ended_is_not_told_of_however_fresh_its_file(checkpoint, stream):
+    lock = checkpoint.with_name("writer.lock")
+    display = Display(checkpoint, stream, lock.exists, Seconds())
+    write_progress(checkpoint, replace(WAVE, done=51))
+    display.show()
+    assert not stream.getvalue()
+    lock.touch()
+    display.show()
+    assert "51 of 5,000" in stream.getvalue()
+    stream.truncate(stream.seek(0))
+    lock.unlink()
+    display._told_at = -math.inf  # a minute later
+    display.show()
+    assert "51 of" not in stream.getvalue()
+    display.close()
+
+
 def test_missing_and_half_files_are_survived(terminal, checkpoint):
     display, stream, _ = terminal
     display.show()
@@ -286,7 +304,7 @@ def test_missing_and_half_files_are_survived(terminal, checkpoint):
 
 def test_without_a_terminal_a_plain_line_a_minute(checkpoint):
     stream, clock = io.StringIO(), Seconds()
-    display = Display(checkpoint, stream, clock)
+    display = Display(checkpoint, stream, now=clock)
     seen = []
     for progress, _ in zip(updates(), range(150), strict=False):
         write_progress(checkpoint, progress)
@@ -302,7 +320,7 @@ def test_without_a_terminal_a_plain_line_a_minute(checkpoint):
 def test_dumb_terminal_gets_plain_lines(checkpoint, monkeypatch):
     monkeypatch.setenv("TERM", "dumb")
     stream = Terminal()
-    display = Display(checkpoint, stream, Seconds())
+    display = Display(checkpoint, stream, now=Seconds())
     write_progress(checkpoint, WAVE)
     display.show()
     display.close()
@@ -311,7 +329,7 @@ def test_dumb_terminal_gets_plain_lines(checkpoint, monkeypatch):
 
 def test_stream_that_went_away_is_survived(checkpoint):
     stream = Terminal()
-    display = Display(checkpoint, stream, Seconds())
+    display = Display(checkpoint, stream, now=Seconds())
     write_progress(checkpoint, WAVE)
     stream.close()
     display.show()
