@@ -73,7 +73,9 @@ checkpoint run_tool:
     resources:
         **mpi_resources(
             cpus=SETTINGS.raw["tools_parameters"]["cpu_per_worker"],
-            rank_mb=900 + 100 * SETTINGS.raw["tools_parameters"]["cpu_per_worker"],
+            # as in the download: some tools decode what strangers made, and have decoders for it
+            rank_mb=800
+            + decoder_mb() * SETTINGS.raw["tools_parameters"]["cpu_per_worker"],
         ),
         tables=1,
     params:

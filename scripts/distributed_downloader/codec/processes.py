@@ -42,6 +42,7 @@ START_S = 60.0  # until it is ready, from a slow disk
 MOST_WALL_S = 4.0 * MOST_CPU_S  # for one that waits for ever, without using its time
 STARTS = 3
 Promised = Mapping[str, str | None]  # the arguments of `images.encode` about the body's hash
+NOTHING_PROMISED: Promised = {"expected_hash": None, "hash_kind": "md5"}
 
 _LIBRARY = Path(__file__).resolve().parents[2]
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONHOME", "VIRTUAL_ENV", "TMPDIR")
@@ -143,7 +144,7 @@ class Codec:
         """As `images.encode`, whatever the body does to its decoder. Raises DownloaderError."""
         promised = {"expected_hash": expected_hash, "hash_kind": hash_kind}
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._encode, body, promised)
+        return await loop.run_in_executor(self._threads, self.encode_here, body, promised)
 
     def close(self) -> None:
         """End what is idle, once what is under way has ended."""
@@ -151,7 +152,8 @@ class Codec:
         while self._idle:
             self._idle.pop().close()
 
-    def _encode(self, body: bytes, promised: Promised) -> Encoded | Failed:
+    def encode_here(self, body: bytes, promised: Promised = NOTHING_PROMISED) -> Encoded | Failed:
+        """As `encode`, in the calling thread: there are as many processes as threads that call."""
         try:
             return self._tried(body, promised)
         except _DiedError as first:

@@ -1,16 +1,18 @@
 """Decodes every stored image, and checks its hash and its size; corrupted ones go.
 
 They are listed with the reason in `corrupted/<rank>.csv`, and are fetched again by the next run.
+Decoders run in processes of their own, as in the download: one that crashes costs its image.
 """
 
 import csv
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property
 
 import polars as pl
 
-from distributed_downloader.codec.images import encode
+from distributed_downloader.codec.processes import Codec
 from distributed_downloader.errors import ToolError
 from distributed_downloader.records import ErrorClass, Failed
 from distributed_downloader.storage.batch_files import BatchFiles
@@ -20,9 +22,12 @@ from distributed_downloader.tools.removal import RemovalRunner
 from distributed_downloader.tools.runners import SEEN, RunnerRegister
 from distributed_downloader.tools.schedulers import DefaultScheduler, SchedulerRegister
 from distributed_downloader.tools.threads import mapped
+from distributed_downloader.wording import CLASSES, count
 
 NAME = "image_verification"
 COLUMNS = ("uuid", "source_id", "server_name", "partition_id", "reason")
+# It was within the limits when it was stored: these are others now, or the machine lacks memory.
+_OF_LIMITS = (ErrorClass.TOO_COSTLY, ErrorClass.TOO_MANY_PIXELS, ErrorClass.INTERNAL)
 
 Corrupted = tuple[StoredImage, str]  # with the reason
 
@@ -37,48 +42,60 @@ class Scheduler(DefaultScheduler):
     """As every tool."""
 
 
+class _NotSeenError(Exception):
+    """The image could not be looked at, which says nothing about it."""
+
+
 @RunnerRegister(NAME)
 class Verification(RemovalRunner):
     """Looks at each image, and removes the corrupted ones."""
 
     refetch = True
 
+    @cached_property
+    def codec(self) -> Codec:
+        """What decodes for this rank."""
+        whole = replace(self.settings.images, image_size=0, keep_original=False)
+        return Codec(whole, self.parameters["cpu_per_worker"])
+
+    def close(self) -> None:
+        """End the decoders."""
+        self.codec.close()
+
     def process(self, partition: Partition) -> int:
-        """Verify one partition."""
-        found = list(self._corrupted(partition))
+        """Verify one partition. Raises ToolError for images that nobody can look at."""
+        not_seen: list[str] = []
+        found = list(self._corrupted(partition, not_seen))
         if found:
             self._list(partition, found)
             rows = [(image.uuid, reason) for image, reason in found]
             which = pl.DataFrame(rows, {"uuid": pl.String, "reason": pl.String}, orient="row")
             self.remove(partition.batch, which)
+        if not_seen:
+            raise ToolError(
+                f"{count(len(not_seen), 'image')} cannot be looked at ({not_seen[0]}); the others "
+                "are verified."
+            )
         return len(partition.rows)
 
     def seen(self, look: BatchFiles, picked: pl.DataFrame) -> pl.LazyFrame:  # noqa: ARG002
         """What was ever stored here: a removal gives nothing to verify."""
         return pl.concat([look.images().select(SEEN), look.removed().select(SEEN)])
 
-    def _corrupted(self, partition: Partition) -> Iterator[Corrupted]:
+    def _corrupted(self, partition: Partition, not_seen: list[str]) -> Iterator[Corrupted]:
+        codec = self.codec
+
         def verified(image: StoredImage) -> tuple[StoredImage, str | None]:
-            return image, self.problem(image)
+            try:
+                return image, _problem(image, codec)
+            except _NotSeenError as error:
+                not_seen.append(f"{image.uuid}: {error}")
+                return image, None
 
         images = partition.images()
         for image, reason in mapped(verified, images, self.parameters["cpu_per_worker"]):
             if reason:
                 yield image, reason
-
-    def problem(self, image: StoredImage) -> str | None:
-        """Why the image is corrupted; None: it is whole."""
-        row = image.row
-        looked_at = encode(image.bytes, replace(self.settings.images, image_size=0))
-        if isinstance(looked_at, Failed):
-            if looked_at.error_class is ErrorClass.INTERNAL:  # no memory: not the image's fault
-                raise ToolError(f"{image.uuid}: {looked_at.error_msg}")
-            return "cannot be decoded"
-        if looked_at.hashsum_resized != row["hashsum_resized"]:
-            return "other bytes than were stored"
-        if list(looked_at.original_size) != list(row["resized_size"]):
-            return "other size than was stored"
-        return None
 
     def _list(self, partition: Partition, found: list[Corrupted]) -> None:
         file = self.folder / "corrupted" / f"{self.job.world.rank}.csv"
@@ -93,3 +110,25 @@ class Verification(RemovalRunner):
                 writer.writerow((image.uuid, image.row["source_id"], *place))
             lines.flush()
             os.fsync(lines.fileno())
+
+
+def _problem(image: StoredImage, codec: Codec) -> str | None:
+    """Why the image is corrupted; None: it is whole."""
+    if not image.is_intact:
+        return "other bytes than were stored"
+    looked_at = codec.encode_here(image.bytes)
+    if isinstance(looked_at, Failed):
+        return _reason(looked_at)
+    if list(looked_at.original_size) != list(image.row["resized_size"]):
+        return "other size than was stored"
+    return None
+
+
+def _reason(failed: Failed) -> str:
+    """Of the same words for all images: the summary counts by them. Raises _NotSeenError."""
+    is_killed = failed.error_class is ErrorClass.DECODER_CRASHED and failed.retryable
+    if is_killed or failed.error_class in _OF_LIMITS:
+        raise _NotSeenError(failed.error_msg)
+    if failed.error_class is ErrorClass.DECODER_CRASHED:
+        return CLASSES[failed.error_class]
+    return "cannot be decoded"

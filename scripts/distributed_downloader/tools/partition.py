@@ -1,5 +1,6 @@
 """One partition as a runner gets it: the images that the filter picked, and their bytes."""
 
+import hashlib
 import io
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -36,8 +37,20 @@ class StoredImage:
         return str(self.row["uuid"])
 
     @property
+    def is_intact(self) -> bool:
+        """Whether these are the bytes that were stored."""
+        found = hashlib.md5(self.bytes, usedforsecurity=False).hexdigest()
+        return bool(found == self.row["hashsum_resized"])
+
+    @property
+    def is_of_our_making(self) -> bool:
+        """Whether our encoder wrote these very bytes: no stranger did, nor a broken disk."""
+        is_as_received = self.row["hashsum_original"] in (None, self.row["hashsum_resized"])
+        return not is_as_received and self.is_intact
+
+    @property
     def image(self) -> Image.Image:
-        """Decoded."""
+        """Decoded, in this process."""
         image = Image.open(io.BytesIO(self.bytes))
         image.load()
         return image

@@ -58,6 +58,9 @@ class MPIRunnerTool(ToolsBase):
     def finish(self, batches: list[Batch]) -> None:
         """Rank 0, when every picked partition is done: make one thing of all of them."""
 
+    def close(self) -> None:
+        """Every rank, at the end, whatever it is: let go of what was kept for all partitions."""
+
     def seen(self, look: BatchFiles, picked: pl.DataFrame) -> pl.LazyFrame:
         """The rows (SEEN) that, changed, make a partition undone: those of the picked images."""
         uuids = picked.lazy().select("uuid").unique()
@@ -68,7 +71,10 @@ class MPIRunnerTool(ToolsBase):
         world = self.job.world
         asyncio.run(world.barrier())
         plan, rows = world.share(self._plan() if world.rank == 0 else None)
-        self.result = asyncio.run(run_job(self, plan, rows))
+        try:
+            self.result = asyncio.run(run_job(self, plan, rows))
+        finally:
+            self.close()
 
     def _plan(self) -> tuple[dict[Batch, int], int]:
         ranks = read_schedule(self.schedule_table)

@@ -1,12 +1,14 @@
 """image_verification, size_based, duplication_based, compact and restore, on real images."""
 
 import csv
+import hashlib
+import signal
 
 import polars as pl
 import pytest
 
 from distributed_downloader.accounts.verification import verify_dataset
-from distributed_downloader.errors import ConfigError
+from distributed_downloader.errors import ConfigError, ToolError
 from distributed_downloader.storage.batch_files import BatchFiles
 from distributed_downloader.storage.dataset import Dataset
 from distributed_downloader.tools.restoring import removals, restore
@@ -63,14 +65,52 @@ def test_a_damaged_image_is_listed_removed_and_pending_again(folder):
     assert folder.run("image_verification")["images"] == 4  # of the batch that has a new image
 
 
+def test_an_image_that_crashes_its_decoder_is_listed_and_the_others_go_on(folder, deadly):
+    folder.add(ONE, [picture(n) for n in range(4)])
+    folder.add(TWO, [picture(4)])
+    deadly[picture(2)] = signal.SIGSEGV
+    result = folder.run("image_verification")
+    assert (result["images"], result["removed"], result["left"]) == (5, 1, 0)
+    [listed] = read(folder.paths.tools / "image_verification" / "corrupted" / "0.csv")
+    assert (listed["uuid"], listed["reason"]) == ("a-2", "makes its decoder crash")
+    assert states(folder) == {"ok": 4, "pending": 1}
+
+
+def test_an_image_that_nobody_can_look_at_now_stays_and_is_told(folder, deadly):
+    folder.add(ONE, [picture(n) for n in range(3)])
+    damaged = damage(folder, ONE, 0)
+    deadly[picture(1)] = signal.SIGKILL  # as a system without memory does
+    with pytest.raises(ToolError, match=r"1 image cannot be looked at \(a-1: its decoder died"):
+        folder.run("image_verification")
+    assert states(folder) == {"ok": 2, "pending": 1}
+    assert damaged == "a-0"
+    deadly.clear()
+    assert folder.run("image_verification")["removed"] == 0
+    assert folder.uuids() == ["a-1", "a-2"]
+
+
+def rewrite(folder, batch, **columns):
+    """Have the table of a batch say something else."""
+    file = folder.paths.batch_images(batch) / "successes.parquet"
+    metadata = pl.read_parquet_metadata(file)
+    table = pl.read_parquet(file).with_columns(**columns)
+    table.write_parquet(file, metadata={k: metadata[k] for k in ("absorbed", "next_shard")})
+
+
+def test_bytes_of_the_right_hash_that_are_no_image_are_found(folder):
+    folder.add(ONE, [picture(1)])
+    shard = folder.paths.batch_images(ONE) / folder.images(ONE)["file"][0]
+    zeros = bytes(len(picture(1)))
+    shard.write_bytes(shard.read_bytes().replace(picture(1), zeros))
+    rewrite(folder, ONE, hashsum_resized=pl.lit(hashlib.md5(zeros).hexdigest()))
+    assert folder.run("image_verification")["removed"] == 1
+    [listed] = read(folder.paths.tools / "image_verification" / "corrupted" / "0.csv")
+    assert listed["reason"] == "cannot be decoded"
+
+
 def test_a_wrong_size_in_the_table_is_found(folder):
     folder.add(ONE, [picture(1)])
-    file = folder.paths.batch_images(ONE) / "successes.parquet"
-    metadata = pl.read_parquet_metadata(file)
-    wrong = pl.read_parquet(file).with_columns(
-        resized_size=pl.Series([[1, 2]], dtype=pl.List(pl.Int32))
-    )
-    wrong.write_parquet(file, metadata={k: metadata[k] for k in ("absorbed", "next_shard")})
+    rewrite(folder, ONE, resized_size=pl.Series([[1, 2]], dtype=pl.List(pl.Int32)))
     assert folder.run("image_verification")["removed"] == 1
 
 

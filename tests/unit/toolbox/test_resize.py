@@ -2,13 +2,14 @@
 
 import io
 import itertools
+import signal
 import threading
 
 import pytest
 from PIL import Image
 
 from distributed_downloader.accounts.verification import verify_dataset
-from distributed_downloader.codec import images
+from distributed_downloader.codec.processes import Codec
 from distributed_downloader.errors import ToolError
 from distributed_downloader.storage.dataset import Dataset
 from distributed_downloader.toolbox import resize
@@ -113,22 +114,45 @@ def test_an_image_that_cannot_be_decoded_is_told_and_the_others_are_resized(fold
     assert folder.run("resize")["images"] == 2
 
 
+def test_bytes_of_strangers_are_decoded_outside_of_the_rank_and_may_crash(
+    folder, deadly, monkeypatch
+):
+    def decodes_in_the_rank(body, wanted):
+        raise AssertionError
+
+    monkeypatch.setattr(resize, "encode", decodes_in_the_rank)
+    deadly[picture(2, (50, 80))] = signal.SIGSEGV
+    with pytest.raises(ToolError, match=r"1 image cannot be resized \(a-1: its decoder died"):
+        folder.run("resize")
+    assert sizes(folder.paths.tools / "resize") == {k: v for k, v in SMALL.items() if k != "a-1"}
+
+
+def test_bytes_that_our_encoder_made_need_no_process(tmp_path, monkeypatch):
+    folder = ImagesFolder(tmp_path, {"downloader_parameters": {"image_size": 200}})
+    folder.add(ONE, [picture(1, (400, 300)), picture(2, (300, 400))])
+    folder.set(new_resize_size=100)
+    monkeypatch.setattr(Codec, "encode_here", None)
+    assert folder.run("resize")["images"] == 2
+    assert sizes(folder.paths.tools / "resize") == {"a-0": (100, 75), "a-1": (75, 100)}
+
+
 def test_what_is_made_when_the_job_is_asked_to_end_is_not_made_again(folder, monkeypatch):
     monkeypatch.setattr(module, "WATCH_S", 0.01)
     numbers, some_are_made, told = itertools.count(), threading.Event(), threading.Event()
 
-    def encode_until_told(body, wanted):
-        if next(numbers) == 5:
-            some_are_made.set()
-            assert told.wait(10)
-        return images.encode(body, wanted)
+    class CodecUntilTold(Codec):
+        def encode_here(self, body):
+            if next(numbers) == 5:
+                some_are_made.set()
+                assert told.wait(10)
+            return super().encode_here(body)
 
     def stop_requested():
         if some_are_made.is_set():
             told.set()
         return told.is_set()
 
-    monkeypatch.setattr(resize, "encode", encode_until_told)
+    monkeypatch.setattr(resize, "Codec", CodecUntilTold)
     folder.add(ONE, [picture(n, (2000, 1500)) for n in range(10, 30)], wave=1)
     result = folder.run("resize", Job(stop_requested=stop_requested))
     assert result["stopped"] == "a later run asked for it"
