@@ -1,4 +1,4 @@
-# Groups images that look alike, by a perceptual hash of each; removes nothing.
+# Groups images that look alike, by a perceptual hash of each.
 
 
 rule near_duplicates:

@@ -21,6 +21,7 @@ from distributed_downloader.waves.due import first_wave, next_wave_is_due
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 TIMEOUT_S = 60
+TOOLS = ("size_based", "duplication_based", "near_duplicates", "compact", "resize")
 IMPORTED_ONCE = [
     "__main__",  # else each play would import pytest
     "distributed_downloader.lists.partition",
@@ -91,7 +92,7 @@ def _command_lines(stage: str, settings: Any) -> Any:
             yield _schedule(wave, first)
         case "download":
             yield _download(wave)
-        case tool if tool in ("size_based", "duplication_based", "compact", "resize"):
+        case tool if tool in TOOLS:
             flag = ["--flag", str(settings.paths.logs / "flag.json")]
             plan = settings.paths.logs / "plan.json"
             progress = ["--progress", str(settings.paths.logs / "progress.json")]

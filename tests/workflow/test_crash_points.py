@@ -25,7 +25,7 @@ from distributed_downloader.storage.removal import remove_images
 from distributed_downloader.storage.shards import read_states
 from tests.workflow.stages import SCRIPTS, Stages
 
-OF_TOOLS = ("tool", "remove", "restore", "compact", "resize")
+OF_TOOLS = ("tool", "remove", "restore", "compact", "resize", "near")
 SETTLED = ("ok", "failed_final")
 KILLED = -9
 RATE = 100.0

@@ -10,6 +10,7 @@ import shutil
 import pytest
 
 from distributed_downloader.accounts.verification import verify_dataset
+from distributed_downloader.fleet.photos import photo
 from distributed_downloader.storage.dataset import Dataset
 from tests.unit.images_folder import ONE, TWO, ImagesFolder, picture
 from tests.workflow.stages import SCRIPTS
@@ -23,7 +24,11 @@ BY_TOOL = {  # what may be cut, and the settings with which it happens
     "restore": ("restore", {}),
     "resize": ("resize", {}),
     "resize in place": ("resize", IN_PLACE),
+    "near_duplicates": ("near", {"near_remove": True}),
 }
+
+
+LOOK_ALIKE = [photo("a", "small"), photo("a", "small") + b"other bytes"]
 
 
 def crash_points():
@@ -51,7 +56,7 @@ def begun(tmp_path_factory):
     folder = ImagesFolder(tmp_path_factory.mktemp("begun"))
     folder.add(ONE, [picture(n, (300 + n, 300)) for n in (1, 2, 2, 3, 3)])
     folder.add(ONE, [picture(n, (60, 60)) for n in (5, 6)], wave=1)
-    folder.add(TWO, [picture(n, (300 + n, 300)) for n in (1, 4)])
+    folder.add(TWO, [*(picture(n, (300 + n, 300)) for n in (1, 4)), *LOOK_ALIKE])
     return folder
 
 

@@ -20,7 +20,7 @@ from distributed_downloader.tools.registry import FilterRegister
 __all__ = ["PICKED", "ExpressionFilter", "FilterRegister", "PythonFilterToolBase"]
 
 PICKED = ("uuid", "source_id", "server_name", "partition_id")
-_PARTITION = ("server_name", "partition_id")
+PARTITION = ("server_name", "partition_id")
 _NONE_PICKED = pl.DataFrame(
     schema={name: pl.Int64 if name == "partition_id" else pl.String for name in PICKED}
 )
@@ -47,7 +47,7 @@ class PythonFilterToolBase(ToolsBase):
         """Write a table (polars, or pandas) of images of any partitions as filter table."""
         if not isinstance(table, pl.DataFrame):
             table = pl.DataFrame({name: list(column) for name, column in table.items()})
-        for (server, number), rows in table.group_by(*_PARTITION, maintain_order=True):
+        for (server, number), rows in table.group_by(*PARTITION, maintain_order=True):
             self.save_partition(Batch(str(server), int(str(number))), rows)
 
     def save_partition(self, batch: Batch, rows: pl.DataFrame) -> None:
@@ -105,7 +105,7 @@ def read_partitions(folder: Path) -> dict[Batch, int]:
     found: dict[Batch, int] = {}
     for file in sorted(folder.glob("*.csv")):
         try:
-            counts = _scan(file).group_by(*_PARTITION).len().collect(engine="streaming")
+            counts = _scan(file).group_by(*PARTITION).len().collect(engine="streaming")
         except (pl.exceptions.PolarsError, OSError) as error:
             raise FolderError(
                 f"{file} is no filter table ({' '.join(str(error).split())[:200]}): it needs the "

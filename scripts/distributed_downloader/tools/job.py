@@ -208,6 +208,7 @@ async def _end(runner: Runner, rank: RankOfJob, accounts: list[Account], began: 
         whole.add(one)
     left, stopped = rank.planned - whole.partitions, rank.sharing.stopped
     _complain(runner, whole, rank.planned, stopped)
+    removed_here = runner.removed
     if left == 0:
         crash_point("tool:before_finish")
         await asyncio.to_thread(_finish, runner)
@@ -215,7 +216,7 @@ async def _end(runner: Runner, rank: RankOfJob, accounts: list[Account], began: 
         tool=runner.filter_name,
         partitions=whole.partitions,
         images=whole.images,
-        removed=whole.removed,
+        removed=whole.removed + runner.removed - removed_here,
         left=left,
         stopped=stopped,
         seconds=time.time() - began,

@@ -3,8 +3,11 @@ import io
 import polars as pl
 from PIL import Image
 
+from distributed_downloader.accounts.verification import verify_dataset
 from distributed_downloader.fleet.photos import photo
 from distributed_downloader.storage.removal import remove_images
+from distributed_downloader.tools.restoring import restore
+from tests.unit.images_folder import ONE, TWO, ImagesFolder
 from tests.unit.storage_folder import BATCH, Folder, allowed, encoded, fetched, row
 from tests.unit.toolbox.run_tool import OneTool
 
@@ -18,6 +21,13 @@ def store(root, pictures):
         image.save(out, "JPEG", quality=85)
         writer.add_image(row(number), fetched(number), encoded(out.getvalue()))
     writer.commit(folder.images, allowed)
+
+
+def jpeg(image, scale=1.0):
+    out = io.BytesIO()
+    size = (round(image.width * scale), round(image.height * scale))
+    image.resize(size).save(out, "JPEG", quality=85)
+    return out.getvalue()
 
 
 def picture(name):
@@ -63,3 +73,62 @@ def test_images_that_left_leave_the_groups(tmp_path):
     remove_images(BATCH, Folder(tmp_path).paths, which, allowed=allowed)
     tool.run()
     assert groups(tool) == set()
+
+
+def test_the_largest_of_a_group_is_its_main_and_stays_when_the_others_are_to_go(tmp_path):
+    folder = ImagesFolder(tmp_path)
+    folder.add(ONE, [jpeg(picture("a"), 0.5), jpeg(picture("b")), jpeg(picture("a"))])
+    folder.add(TWO, [jpeg(picture("a")), jpeg(picture("c"))])
+    assert folder.run("near_duplicates")["removed"] == 0
+    tool = folder.paths.tools / "near_duplicates"
+    looked = (tool / "table" / ONE.folder / "rows.parquet").stat().st_ino
+
+    folder.set(near_remove=True)
+    result = folder.run("near_duplicates")
+    assert (result["partitions"], result["removed"]) == (0, 2)  # no image is looked at again
+    assert folder.uuids() == ["a-1", "a-2", "b-1"]
+    groups = pl.read_parquet(tool / "groups.parquet")
+    assert set(groups.select("uuid_main", "uuid", "removed").iter_rows()) == {
+        ("a-2", "a-2", False),
+        ("a-2", "a-0", True),
+        ("a-2", "b-0", True),
+    }
+    [removal] = verify_dataset(folder.settings)["removals"]
+    assert removal == {
+        "tool": "near_duplicates",
+        "reason": "looks like another image",
+        "refetch": False,
+        "rows": 2,
+    }
+    assert folder.run("near_duplicates") is None
+    assert (tool / "table" / ONE.folder / "rows.parquet").stat().st_ino == looked
+
+    folder.add(ONE, [jpeg(picture("c"), 2.0)], wave=1)  # what was removed stays listed
+    assert folder.run("near_duplicates")["removed"] == 1
+    assert folder.uuids() == ["a-1", "a-2", "a-3"]
+    groups = pl.read_parquet(tool / "groups.parquet")
+    assert set(groups.filter("removed").select("uuid_main", "uuid").iter_rows()) == {
+        ("a-2", "a-0"),
+        ("a-2", "b-0"),
+        ("a-3", "b-1"),
+    }
+
+    assert restore(folder.settings, "near_duplicates", allowed=lambda: None).images == 3
+    folder.set(near_remove=False)
+    assert folder.run("near_duplicates")["removed"] == 0
+    assert len(folder.uuids()) == 6
+    groups = pl.read_parquet(tool / "groups.parquet")
+    assert (len(groups), groups["removed"].any()) == (5, False)
+
+
+def test_an_image_whose_likeness_has_left_by_another_tool_stays(tmp_path):
+    """What was removed stands for nobody."""
+    folder = ImagesFolder(tmp_path)
+    folder.add(ONE, [jpeg(picture("a")), jpeg(picture("a"), 0.5)])
+    folder.set(near_remove=True)
+    folder.run("near_duplicates")
+    which = pl.DataFrame({"uuid": ["a-0"], "tool": ["t"], "reason": ["r"], "refetch": [False]})
+    remove_images(ONE, folder.paths, which, allowed=allowed)
+    folder.add(ONE, [jpeg(picture("a"), 0.75)], wave=1)
+    folder.run("near_duplicates")
+    assert folder.uuids() == ["a-2"]
