@@ -3,11 +3,13 @@
 # `quiet: all` would hide its errors too: a config that is not there would end a run without a word.
 
 import logging
+import re
 import sys
 
 from snakemake.settings.enums import Quietness
 from snakemake_interface_logger_plugins.common import LogEvent
 
+MISSED = re.compile(r"MissingRuleException:\nNo rule to produce (\w+) \(")  # a target
 OF_A_JOB = (
     "RuleException",
     "Exiting because a job",
@@ -19,6 +21,9 @@ def is_for_people(record):
     """Of Snakemake's own words the warnings and errors; why a job failed, the job has said."""
     if record.levelno < logging.WARNING:
         return False
+    missed = MISSED.match(record.getMessage())
+    if missed:  # rules/tool_order.smk knows the tools by now
+        record.msg = f"error: {no_such_target(missed[1], TOOL_FILES)}"
     is_of_a_job = getattr(record, "event", None) in (
         LogEvent.JOB_ERROR,
         LogEvent.GROUP_ERROR,

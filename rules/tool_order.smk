@@ -1,6 +1,10 @@
 # Which tools there are, which of them this run was asked for, and in which order. No rules here.
 
-from distributed_downloader.tools.registry import check_names, rule_files
+from distributed_downloader.tools.registry import (
+    check_names,
+    no_such_target,
+    rule_files,
+)
 from distributed_downloader.tools.steps import job_is_due
 
 try:

@@ -9,6 +9,7 @@ from distributed_downloader.logs import reporting_errors, start_logging, tell
 from distributed_downloader.mpi import Solo
 from distributed_downloader.waves.growing import grow
 from distributed_downloader.waves.writers import writing_together
+from distributed_downloader.wording import count
 
 
 def parse() -> argparse.Namespace:
@@ -28,9 +29,9 @@ def main() -> None:
             generation, counts = grow(settings, lock.check)
         gone = generation.partitions()["gone"].sum()
         tell(
-            f"the list has changed: {counts.rows:,} rows, {counts.fetchable:,} to fetch in "
-            f"{counts.batches:,} batches, {gone:,} of before are gone; "
-            f"{counts.duplicates:,} duplicates, {counts.rejected:,} rejected"
+            f"the list has changed: {count(counts.rows, 'row')}, {counts.fetchable:,} of them in "
+            f"{count(counts.batches, 'batch')}, {gone:,} of before are gone; "
+            f"{count(counts.duplicates, 'duplicate')}, {counts.rejected:,} rejected"
         )
         if args.flag:
             write_json(args.flag, {"generation": generation.number})

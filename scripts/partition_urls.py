@@ -7,6 +7,7 @@ from distributed_downloader.configuration.config import load_settings
 from distributed_downloader.courtesy.groups import group_of
 from distributed_downloader.lists.partition import partition_urls
 from distributed_downloader.logs import reporting_errors, start_logging, tell
+from distributed_downloader.wording import count
 
 
 def parse() -> argparse.Namespace:
@@ -23,9 +24,9 @@ def main() -> None:
         start_logging(args.log, settings.logger_level, stage="partition")
         counts = partition_urls(settings, lambda server: group_of(server, settings.politeness))
         tell(
-            f"partition: {counts.rows:,} rows, {counts.fetchable:,} to fetch from "
-            f"{counts.servers:,} servers in {counts.batches:,} batches; "
-            f"{counts.duplicates:,} duplicates, {counts.rejected:,} rejected"
+            f"partition: {count(counts.rows, 'row')}, {counts.fetchable:,} to fetch from "
+            f"{count(counts.servers, 'server')} in {count(counts.batches, 'batch')}; "
+            f"{count(counts.duplicates, 'duplicate')}, {counts.rejected:,} rejected"
         )
 
 

@@ -10,6 +10,7 @@ from distributed_downloader.mpi import Solo
 from distributed_downloader.waves.growing import take_over
 from distributed_downloader.waves.profiles import profile_servers
 from distributed_downloader.waves.writers import writing_together
+from distributed_downloader.wording import count
 
 
 def parse() -> argparse.Namespace:
@@ -27,11 +28,12 @@ def main() -> None:
         with writing_together(settings.paths, Solo(), "profile") as lock:
             copied = take_over(settings, lock.check)
             if settings.previous_output is not None:
-                tell(f"{copied:,} images were copied from {settings.previous_output}")
+                tell(f"copied from {settings.previous_output}: {count(copied, 'image')}")
             profiles = asyncio.run(profile_servers(settings, lock))
         tell(
-            f"profile: {len(profiles):,} servers, {profiles['success_count'].sum():,} samples "
-            f"stored, {profiles['error_count'].sum():,} failed"
+            f"profile: {count(len(profiles), 'server')}, "
+            f"{count(profiles['success_count'].sum(), 'sample')} stored, "
+            f"{profiles['error_count'].sum():,} failed"
         )
 
 

@@ -5,7 +5,9 @@ Interrupt it at any time; the same command goes on.
 
 import ctypes
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -26,29 +28,50 @@ from distributed_downloader.wording import count
 
 HOUSE = Path(__file__).resolve().parents[1]
 DEMO = HOUSE / "demo"
+LIST = DEMO / "urls.csv"
 LOG = DEMO / "access.jsonl"
 SNAKEMAKE = (sys.executable, "-m", "snakemake")
 CONFIG = ("--profile", "profiles/local", "--configfile", "config/demo.yaml")
+MOST_DEMOS = 100  # on one machine
 PR_SET_PDEATHSIG = 1  # Linux: prctl(2)
 REFUSALS = (429, 503)
 
 
 def main() -> int:
     """Snakemake's exit code."""
-    plan = demo_plan()
-    write_list(DEMO / "urls.csv", demo_csv(plan))
+    plan = demo_plan(port_of(LIST))
+    write_list(LIST, demo_csv(plan))
     try:
         began = time.monotonic()
         with running_fleet(plan, LOG):
             print(f"{len(plan.hosts)} image servers on loopback, port {plan.port}.", flush=True)
             code = run([*SNAKEMAKE, *CONFIG])
     except DownloaderError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error} Or remove {DEMO}: the demo begins anew, elsewhere.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:  # before Snakemake has begun
         return 128 + signal.SIGINT
     print(verdict(plan, read_log(LOG), began))
     return code
+
+
+def port_of(path: Path) -> int:
+    """The port of the list that is there, so that the same command goes on; else a free one."""
+    try:
+        found = re.search(r"\.test:(\d+)/", path.read_text(encoding="utf-8"))
+    except OSError:
+        found = None
+    return int(found[1]) if found else free_port(demo_plan())
+
+
+def free_port(plan: FleetPlan) -> int:
+    """The plan's own, or the next that nobody has at its first server; another demo may be up."""
+    for port in range(plan.port, plan.port + MOST_DEMOS):
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((plan.hosts[0].address, port))
+            return port
+    return plan.port
 
 
 def write_list(path: Path, text: str) -> None:

@@ -17,7 +17,7 @@ from distributed_downloader.waves.planning import (
 )
 from distributed_downloader.waves.profile_table import read_profiles
 from distributed_downloader.waves.renewal import write_again
-from distributed_downloader.wording import duration
+from distributed_downloader.wording import count, duration
 
 
 def parse() -> argparse.Namespace:
@@ -45,8 +45,9 @@ def main() -> None:
         write_plan(settings, args.wave, plan)
         summary = plan_summary(plan)
         tell(
-            f"wave {args.wave}: {summary['rows']:,} rows of {summary['groups']:,} groups, "
-            f"{summary['ranks']} ranks, about {duration(summary['predicted_s'])}"
+            f"wave {args.wave}: {count(summary['rows'], 'row')} of "
+            f"{count(summary['groups'], 'group')}, {count(summary['ranks'], 'rank')}, "
+            f"about {duration(summary['predicted_s'])}"
         )
 
 

@@ -75,9 +75,10 @@ def why(error_class: str | None) -> str:
 
 
 def count(number: float, word: str = "") -> str:
-    """`1,234 images`; the word in the singular is given, and gets its s."""
+    """`1,234 images`; the word in the singular is given, and gets its s, or es."""
     text = f"{number:,.0f}"
-    return f"{text} {word}{'' if number == 1 else 's'}" if word else text
+    ending = "" if number == 1 else "es" if word.endswith(("ch", "s")) else "s"
+    return f"{text} {word}{ending}" if word else text
 
 
 def share(part: float, whole: float) -> str:

@@ -1,6 +1,6 @@
 """20 servers x 100 images that allow 10/s each (burst 5), by the whole workflow, on 1 and 4 ranks.
 
-`python tests/benchmarks/bench_politeness.py [ranks ...]`. The servers' own logs are the judge:
+`python tests/benchmarks/bench_politeness.py [ranks ...] [--images 100]`. The servers' logs judge:
 
 - arrived: images in the ledger, of all;
 - refused: answers 429, of all image requests (no more than 1%);
@@ -9,6 +9,7 @@
 - over the bound: first to last image request, over 100 images / 10 per second (at most 1.05).
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -25,20 +26,18 @@ from distributed_downloader.fleet.running import Fleet, running_fleet
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SERVERS = 20
-IMAGES = 100
 RATE = 10.0
 BURST = 5.0
-LOWER_BOUND_S = IMAGES / RATE
 
 
-def fleet_plan() -> FleetPlan:
+def fleet_plan(images: int) -> FleetPlan:
     """Small photos, as in FIELD's comparison: the pace is what is measured."""
     return FleetPlan(
         hosts=tuple(
             HostPlan(
                 name=f"images.server{number}.test",
                 address=f"127.44.0.{number + 1}",
-                images=IMAGES,
+                images=images,
                 photos="small",
                 rate=RATE,
                 burst=BURST,
@@ -83,35 +82,40 @@ def run_workflow(fleet: Fleet, folder: Path, ranks: int) -> None:
         sys.exit(f"{done.stdout}\nThe workflow ended with {done.returncode} ({ranks} ranks).")
 
 
-def figures(log: pl.DataFrame, ledger: pl.DataFrame) -> dict[str, str]:
-    """What is printed, by name."""
+def figures(log: pl.DataFrame, ledger: pl.DataFrame, each: int) -> dict[str, str]:
+    """What is printed, by name; each server has so many images."""
+    wanted, bound_s = SERVERS * each, each / RATE
     images = log.filter(pl.col("path") != "/robots.txt")
     refused = images.filter(pl.col("status") == 429).height / images.height
     spans = images.group_by("host").agg(pl.col("monotonic").max() - pl.col("monotonic").min())
     span = images["monotonic"].max() - images["monotonic"].min()
     burst = max(burst_needed(times, RATE) for times in times_by(log).values())
     return {
-        "arrived": f"{ledger.filter(pl.col('state') == 'ok').height} of {SERVERS * IMAGES}",
-        "requests per image": f"{images.height / (SERVERS * IMAGES):.3f}",
+        "arrived": f"{ledger.filter(pl.col('state') == 'ok').height} of {wanted}",
+        "requests per image": f"{images.height / wanted:.3f}",
         "refused": f"{refused:.2%}",
         "peak": f"{max(peak_requests(log).values())}/s ({RATE + BURST:g} allowed)",
         "needed burst": f"{burst:.2f} ({BURST + 1:g} allowed)",
-        "first to last": f"{span:.2f} s, {span / LOWER_BOUND_S:.3f} of the bound",
-        "slowest server": f"{spans['monotonic'].max() / LOWER_BOUND_S:.3f} of the bound",
+        "first to last": f"{span:.2f} s, {span / bound_s:.3f} of the bound",
+        "slowest server": f"{spans['monotonic'].max() / bound_s:.3f} of the bound",
     }
 
 
 def main() -> None:
     """One block a number of ranks."""
-    for ranks in [int(word) for word in sys.argv[1:]] or [1, 4]:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("ranks", nargs="*", type=int, default=[1, 4])
+    parser.add_argument("--images", type=int, default=100)
+    given = parser.parse_args()
+    for ranks in given.ranks:
         with (
             tempfile.TemporaryDirectory(prefix="politeness-") as name,
-            running_fleet(fleet_plan()) as fleet,
+            running_fleet(fleet_plan(given.images)) as fleet,
         ):
             folder = Path(name)
             run_workflow(fleet, folder, ranks)
             ledger = pl.read_parquet(folder / "dataset" / "ledger.parquet")
-            found = figures(fleet.accesses(), ledger)
+            found = figures(fleet.accesses(), ledger, given.images)
         print(f"{ranks} rank{'s' if ranks > 1 else ''}")
         for label, value in found.items():
             print(f"  {label:<19}{value}")

@@ -1,6 +1,6 @@
 """What rate learning brings: servers with limits of their own that nobody told us.
 
-    PYTHONPATH=scripts:. python tests/benchmarks/simulate_rates.py
+    PYTHONPATH=scripts:. python tests/benchmarks/simulate_rates.py [seeds]
 
 Real paces (courtesy.GroupPace) against leaky buckets as nginx's limit_req keeps them, in virtual
 time: the figures are exact and the same on every machine, for a given seed.
@@ -9,6 +9,7 @@ time: the figures are exact and the same on every machine, for a given seed.
 import asyncio
 import itertools
 import random
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -165,7 +166,7 @@ def _print(name: str, found: list[Figures], bound_s: float | None = None) -> Non
 
 def main() -> None:
     """Print the figures."""
-    for seed in range(2):
+    for seed in range(int(sys.argv[1]) if len(sys.argv) > 1 else 2):
         _print(f"hidden limits, first_s 10, seed {seed}", hidden_limits(seed))
         _print(f"hidden limits, first_s 2, seed {seed}", hidden_limits(seed, first_s=2.0))
         _print(f"8 x 900, seed {seed}", nine_hundred(seed), 90.0)

@@ -146,6 +146,20 @@ def test_an_untouched_checkout_says_what_is_missing():
     ]
 
 
+def test_a_target_that_nothing_makes_is_told_with_those_that_there_are(tmp_path):
+    words = ["--config", "path_to_input=urls.txt", f"path_to_output={tmp_path / 'out'}"]
+    words += ["politeness={allow_private_addresses: true}"]
+    done = run_snakemake("resise", "--profile", "profiles/local", *words)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[1:] == [
+        "error: Nothing is called 'resise': say no target for everything, or plan, status, "
+        "restore, or a tool (compact, contact_sheet, duplication_based, export_croissant, "
+        "export_files, export_parquet, export_webdataset, image_verification, near_duplicates, "
+        "resize, size_based). Did you mean resize?"
+    ]
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [

@@ -56,6 +56,10 @@ def _lines(summary: Summary) -> Iterator[Line]:
         for item in summary["policy"]
     ]
     yield from _listed("Not allowed", policy)
+    refused = {item["error_class"] for item in summary["policy"]} - {State.IGNORED.value}
+    if refused:
+        words = ", ".join(sorted(refused))
+        yield "", f"{'':>9}  changed a setting? `retry_failed: [{words}]` asks for these again"
     removed = [
         f"{count(item['rows']):>9}  {item['tool']}: {item['reason']}{_again(item['refetch'])}"
         for item in summary["removals"]
@@ -89,10 +93,11 @@ def rows_of(summary: Summary) -> Iterator[Line]:
 
 
 def _listed(label: str, texts: list[str]) -> Iterator[Line]:
-    for number, text in enumerate(texts[:MOST_LINES]):
+    shown = texts if len(texts) == MOST_LINES + 1 else texts[:MOST_LINES]
+    for number, text in enumerate(shown):
         yield ("" if number else label), text
-    if len(texts) > MOST_LINES:
-        yield "", f"{'':>9}  and {len(texts) - MOST_LINES} more: see the report"
+    if len(texts) > len(shown):
+        yield "", f"{'':>9}  and {len(texts) - len(shown)} more: see the report"
 
 
 def _at(servers: list[str], total: int) -> str:

@@ -6,7 +6,7 @@ Everything in it comes from strangers or from users: the template escapes all of
 import json
 import platform
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -22,6 +22,7 @@ from distributed_downloader.settings import Settings
 from distributed_downloader.wording import one_line
 
 TEMPLATE = "report.html.j2"
+SHOWN_FILES = 20  # of the input
 MOST_SERVERS = 200  # rows of the table; the rest is added up in one
 PACKAGES = ("polite-image-downloader", "snakemake", "httpx", "aiohttp", "polars", "h5py", "pillow")
 NO_FAILURE = (State.PENDING, State.IGNORED, State.REMOVED)
@@ -102,7 +103,7 @@ def _provenance(settings: Settings, summary: Summary) -> list[tuple[str, str]]:
     source = read_json(settings.paths.source) or {}
     facts = [
         ("Input", settings.path_to_input),
-        *(("Input file", _file(file)) for file in source.get("files", [])),
+        *(("Input file", text) for text in _files(source.get("files", []))),
         ("Input rows", wording.count(summary["rows"])),
         ("Output", str(settings.paths.root)),
         ("Said who we are", settings.header.get("User-Agent", "no User-Agent was set")),
@@ -112,10 +113,12 @@ def _provenance(settings: Settings, summary: Summary) -> list[tuple[str, str]]:
     return facts + [(package, _version(package)) for package in PACKAGES]
 
 
-def _file(file: Any) -> str:
-    if not isinstance(file, Mapping):
-        return str(file)
-    return ", ".join(f"{key} {value}" for key, value in file.items())
+def _files(files: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for file in files[:SHOWN_FILES]:
+        digest = f", SHA-256 {file['sha256']}" if file.get("sha256") else ""
+        yield f"{file['path']} ({wording.size(file['bytes'])}{digest})"
+    if len(files) > SHOWN_FILES:
+        yield f"and {wording.count(len(files) - SHOWN_FILES)} more"
 
 
 def _version(package: str) -> str:

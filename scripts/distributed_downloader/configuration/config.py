@@ -50,9 +50,8 @@ def resolve_config(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     config = {key: value for key, value in _renamed(plain(given)).items() if value != ""}
     config = typed(config)
-    _refuse(_missing(config))
     _cut_multiplier(config)
-    _refuse(problems(config))
+    _refuse([*problems(config), *_missing(config)])
     for key in IGNORED_KEYS:
         config.pop(key, None)
     _make_paths_absolute(config)

@@ -124,10 +124,7 @@ def _sentences(error: ValidationError) -> Iterator[str]:
             yield _unknown(f"{key}.{name}" if key else name)
     elif "propertyNames" in [str(part) for part in error.absolute_schema_path]:
         yield f"{key} has {show(error.instance)}: that is not a name it can have."
-    elif error.validator == "required":
-        missing = str(error.message).split("'")[1]
-        yield f"{missing} is missing."
-    else:
+    elif error.validator != "required":  # the two paths: `resolve_config` asks for them
         yield f"{key or 'The config'} is {show(error.instance)}: allowed is {allowed(node)}."
 
 

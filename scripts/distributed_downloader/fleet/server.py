@@ -5,6 +5,7 @@ Every request is in the log when it has arrived whole, before it is answered.
 """
 
 import asyncio
+import os
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -170,9 +171,10 @@ async def listen(
                 backlog=1024,
             )
         except OSError as error:
+            why = os.strerror(error.errno or 0)
             raise ConfigError(
-                f"The fleet cannot listen at {address}:{plan.port} ({error.strerror}): "
-                "end what listens there, perhaps another fleet, or choose another port."
+                f"The fleet cannot listen at {address}:{plan.port} ({why}): end what listens "
+                "there, perhaps another fleet."
             ) from error
         stack.push_async_callback(_close, server)
 

@@ -8,7 +8,7 @@ import difflib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +19,7 @@ from distributed_downloader.house import house
 from distributed_downloader.tools.base import ToolsBase
 
 TOOLBOX = "distributed_downloader.toolbox"
+LOOKS = ("plan", "status", "restore")  # targets that are no tool
 
 Step = TypeVar("Step", bound=type[ToolsBase])
 
@@ -124,13 +125,25 @@ def check_names(names: list[str] | tuple[str, ...], folder: str) -> None:
             raise _unknown(name, list(known))
 
 
-def _unknown(name: str, known: list[str]) -> ConfigError:
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
-    return ConfigError(
-        f"There is no tool {name!r}; there are {', '.join(sorted(known))}.{hint} A tool of your "
-        "own needs <tool>.smk and <tool>.py in tools_parameters.folder."
+def no_such_target(name: str, tools: Collection[str]) -> str:
+    """What to say of a target that no rule makes."""
+    return (
+        f"Nothing is called {name!r}: say no target for everything, or {', '.join(LOOKS)}, "
+        f"or a tool ({', '.join(sorted(tools))}).{_did_you_mean(name, [*tools, *LOOKS])}"
     )
+
+
+def _unknown(name: str, known: list[str]) -> ConfigError:
+    return ConfigError(
+        f"There is no tool {name!r}; there are {', '.join(sorted(known))}."
+        f"{_did_you_mean(name, known)} A tool of your own needs <tool>.smk and <tool>.py in "
+        "tools_parameters.folder."
+    )
+
+
+def _did_you_mean(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f" Did you mean {near[0]}?" if near else ""
 
 
 def load_tool(name: str, folder: str) -> Tool:

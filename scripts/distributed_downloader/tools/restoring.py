@@ -26,11 +26,10 @@ def restore(settings: Settings, tool: str, *, allowed: Callable[[], None]) -> Re
     paths = settings.paths
     removed = removals(paths)
     if tool not in removed:
-        told = ", ".join(f"{name} removed {number:,}" for name, number in sorted(removed.items()))
+        told = ", ".join(f"{name} ({number:,})" for name, number in sorted(removed.items()))
         asked = f"The tool {tool!r} has removed nothing" if tool else "Say whose removals to undo"
-        raise ConfigError(
-            f"{asked}: --config tool=<name>, where {told or 'no tool has removed anything'}."
-        )
+        ways = f"--config tool=<name>, one of {told}" if told else "no tool has removed anything"
+        raise ConfigError(f"{asked}: {ways}.")
     Marks(paths.tools / tool / "verification").forget()
     images = lost = 0
     for batch in _with_removals(paths):

@@ -27,7 +27,7 @@ from distributed_downloader.waves.profile_table import Profile, group_limit, rea
 from distributed_downloader.waves.schedule import GroupWork, Machine, Plan, plan_wave
 from distributed_downloader.waves.whereabouts import needs_whereabouts, settle_whereabouts
 from distributed_downloader.waves.worklist import count_left
-from distributed_downloader.wording import duration, moment
+from distributed_downloader.wording import count, duration, moment
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +171,8 @@ def tell_costs(profiles: Mapping[str, Profile], stream: TextIO) -> None:
         print(f"  {cost.sentence()}", file=stream)
     if costs[TOLD_COSTS:]:
         rows = sum(cost.rows for cost in costs[TOLD_COSTS:])
-        print(f"  and {rows:,} rows of {len(costs) - TOLD_COSTS} other servers", file=stream)
+        others = count(len(costs) - TOLD_COSTS, "other server")
+        print(f"  and {count(rows, 'row')} of {others}", file=stream)
 
 
 def tell_plan(plan: Plan, stream: TextIO) -> None:
@@ -182,7 +183,8 @@ def tell_plan(plan: Plan, stream: TextIO) -> None:
         return
     rows = sum(group.rows for group in groups)
     print(
-        f"{rows:,} rows of {len(groups):,} groups are left, for {max(1, len(plan.ranks))} ranks.\n"
+        f"Left: {count(rows, 'row')} of {count(len(groups), 'group')}, "
+        f"for {count(max(1, len(plan.ranks)), 'rank')}.\n"
         f"About {duration(plan.predicted_s)}; politeness alone costs "
         f"{duration(plan.lower_bound_s)} (set by {plan.bound_group}).",
         file=stream,
@@ -190,10 +192,10 @@ def tell_plan(plan: Plan, stream: TextIO) -> None:
     slowest = sorted(groups, key=lambda group: -group.predicted_s)[:TOLD_GROUPS]
     for group in slowest:
         print(
-            f"  {group.group}: {group.rows:,} rows at {group.rate:.3g}/s, "
+            f"  {group.group}: {count(group.rows, 'row')} at {group.rate:.3g}/s, "
             f"{duration(group.predicted_s)}",
             file=stream,
         )
     for group in (group for group in groups if group.blocked_s):
         until = moment(time.time() + group.blocked_s)
-        print(f"  {group.group} rests until {until}: {group.rows:,} rows wait", file=stream)
+        print(f"  {group.group} rests until {until}: {count(group.rows, 'row')} left", file=stream)

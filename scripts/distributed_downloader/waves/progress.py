@@ -173,7 +173,7 @@ class Display:
         self._now = now
         self._is_live = is_live(stream)
         self._seen = self._look()  # of an earlier run: not shown
-        self._changed_at = self._told_at = -math.inf
+        self._changed_at, self._told_at = -math.inf, now()
         self._is_drawn = False
         self._guard = threading.RLock()
         self._write = stream.write

@@ -146,6 +146,16 @@ def test_digest_lists_the_first_of_many(tmp_path):
         folder.add(Batch(f"s{number}", 0), [ErrorClass.OPTED_OUT])
     text = text_of(verify_dataset(folder.finish().settings()))
     assert "and 4 more: see the report" in text
+    assert "`retry_failed: [opted_out]` asks for these again" in text
+
+
+def test_digest_hides_no_line_for_the_sake_of_one_that_says_so(tmp_path):
+    folder = DatasetFolder(tmp_path)
+    for number in range(6):
+        folder.add(Batch(f"s{number}", 0), [ErrorClass.OPTED_OUT])
+    text = text_of(verify_dataset(folder.finish().settings()))
+    assert "s5: " in text
+    assert "more: see the report" not in text
 
 
 def test_hostile_server_name_cannot_forge_a_line(tmp_path):

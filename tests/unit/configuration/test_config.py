@@ -65,6 +65,12 @@ def test_predecessors_name_of_the_output_folder_is_taken():
     assert config == resolve_config({"path_to_input": "a", "path_to_output": "b"})
 
 
+def test_a_misspelt_path_is_named_before_it_is_missed():
+    first, second = refusal({"path_to_input": "a", "path_to_ouput": "b"}).splitlines()
+    assert first == "Unknown setting path_to_ouput: did you mean path_to_output?"
+    assert second.startswith("No path_to_output: say where")
+
+
 def test_two_output_folders_are_refused():
     assert "keep one" in refusal({**MINIMAL, "path_to_output_folder": "b"})
 

@@ -157,14 +157,30 @@ def test_child_is_asked_to_end_when_the_parent_is_killed():
 
 
 def test_taken_port_is_one_sentence_and_exit_code_1(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(run_demo, "DEMO", tmp_path)
+    monkeypatch.setattr(run_demo, "LIST", tmp_path / "urls.csv")
     monkeypatch.setattr(run_demo, "LOG", tmp_path / "access.jsonl")
     monkeypatch.setattr(run_demo, "run", lambda command: pytest.fail("Snakemake was started"))
+    monkeypatch.setattr(run_demo, "demo_plan", small_plan)
     with run_demo.running_fleet(small_plan()) as fleet:
-        taken = small_plan(fleet.port)
-        monkeypatch.setattr(run_demo, "demo_plan", lambda: taken)
+        (tmp_path / "urls.csv").write_text(demo_csv(demo_plan(fleet.port)))
         assert run_demo.main() == 1
-    assert f"127.41.9.9:{fleet.port}" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"127.41.9.9:{fleet.port} (Address already in use)" in said
+    assert "Or remove" in said
+
+
+def test_another_demo_on_this_machine_is_no_obstacle_and_a_list_keeps_its_port(
+    tmp_path, monkeypatch
+):
+    file = tmp_path / "urls.csv"
+    with run_demo.running_fleet(small_plan()) as fleet:
+        monkeypatch.setattr(run_demo, "demo_plan", lambda: small_plan(fleet.port))
+        free = run_demo.port_of(file)
+        assert free > fleet.port
+        file.write_text(demo_csv(demo_plan(fleet.port)))
+        assert run_demo.port_of(file) == fleet.port
+    file.unlink()
+    assert run_demo.port_of(file) == fleet.port
 
 
 def small_plan(port: int = 0):

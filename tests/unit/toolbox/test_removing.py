@@ -197,7 +197,7 @@ def test_restore_names_the_tools_that_removed_something(folder):
         restore(folder.settings, "", allowed=lambda: None)
     folder.set(threshold_size=100)
     folder.run("size_based")
-    with pytest.raises(ConfigError, match=r"'resize' has removed nothing: .* size_based removed 1"):
+    with pytest.raises(ConfigError, match=r"'resize' has removed nothing: .* of size_based \(1\)"):
         restore(folder.settings, "resize", allowed=lambda: None)
 
 

@@ -164,7 +164,7 @@ def test_the_plan_says_what_rules_cost_which_key_changes_it_and_who_rests(tmp_pa
     (cost,) = read_json(settings.paths.wave(1) / "plan.json")["policy"]
     assert (cost["server"], cost["rows"], cost["setting"]) == ("a.org", 5, "politeness.robots")
     assert "a.org: about 5 of 10 rows, robots.txt says no to 1 of 2 samples" in told.getvalue()
-    assert re.search(r"b\.org rests until 20\d\d-.* UTC: 10 rows wait", told.getvalue())
+    assert re.search(r"b\.org rests until 20\d\d-.* UTC: 10 rows left", told.getvalue())
 
 
 def test_a_table_of_groups_makes_one_group_of_the_plan(tmp_path):

@@ -272,7 +272,9 @@ def test_line_goes_when_nobody_updates_the_file(terminal, checkpoint):
 @pytest.mark.parametrize("stream", [Terminal(), io.StringIO()])
 def test_a_job_that_has_ended_is_not_told_of_however_fresh_its_file(checkpoint, stream):
     lock = checkpoint.with_name("writer.lock")
-    display = Display(checkpoint, stream, lock.exists, Seconds())
+    clock = Seconds()
+    display = Display(checkpoint, stream, lock.exists, clock)
+    clock.now += 60.0
     write_progress(checkpoint, replace(WAVE, done=51))
     display.show()
     assert not stream.getvalue()
@@ -312,15 +314,16 @@ def test_without_a_terminal_a_plain_line_a_minute(checkpoint):
         seen.append(stream.getvalue().count("\n"))
         clock.now += 1.0
     display.close()
-    assert [seen[0], seen[59], seen[60], seen[119], seen[120]] == [1, 1, 2, 2, 3]
-    assert stream.getvalue().splitlines()[1] == "wave 2: 61 of 5,000 images (1%), 98/s"
+    assert [seen[0], seen[59], seen[60], seen[119], seen[120]] == [0, 0, 1, 1, 2]
+    assert stream.getvalue().splitlines()[0] == "wave 2: 61 of 5,000 images (1%), 98/s"
     assert "\r" not in stream.getvalue()
 
 
 def test_dumb_terminal_gets_plain_lines(checkpoint, monkeypatch):
     monkeypatch.setenv("TERM", "dumb")
-    stream = Terminal()
-    display = Display(checkpoint, stream, now=Seconds())
+    stream, clock = Terminal(), Seconds()
+    display = Display(checkpoint, stream, now=clock)
+    clock.now += 60.0
     write_progress(checkpoint, WAVE)
     display.show()
     display.close()
