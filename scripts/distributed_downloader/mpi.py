@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from distributed_downloader.errors import LauncherError
 
-POLL_S = 0.05
+FIRST_POLL_S, POLL_S = 0.001, 0.05  # ranks often arrive together; else they wait long
 LEAVE_S = 60  # what MPI's own end may take
 _NEWS = 7  # the tag of messages between ranks
 
@@ -99,26 +99,26 @@ class MpiWorld:
 
     async def barrier(self) -> None:
         """Ask and sleep: a waiting rank leaves its core to the others."""
-        request = self._comm.Ibarrier()
+        request, naps = self._comm.Ibarrier(), _naps()
         while not request.Test():
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(next(naps))
 
     async def fall_silent(self) -> None:
         """Receive every message that was sent: MPI_Finalize fails, or hangs, on one that was not.
 
         For all ranks together, when none tells anything any more.
         """
-        together = self._comm.Ibarrier()
+        together, naps = self._comm.Ibarrier(), _naps()
         while not together.Test():  # the barrier's own message waits behind those
-            await self._take_in()
+            await self._take_in(next(naps))
         expected = sum(self._comm.alltoall(self._sent))
         while self._received < expected or not all(request.Test() for request in self._sending):
-            await self._take_in()
+            await self._take_in(next(naps))
 
-    async def _take_in(self) -> None:
+    async def _take_in(self, nap_s: float) -> None:
         for _ in self.heard():
             pass
-        await asyncio.sleep(POLL_S)
+        await asyncio.sleep(nap_s)
 
     def share(self, value: Any) -> Any:
         """MPI's own broadcast."""
@@ -127,6 +127,14 @@ class MpiWorld:
     def gather(self, value: Any) -> list[Any]:
         """MPI's own gather: every rank has just passed a barrier, so nobody waits long."""
         return self._comm.gather(value, root=0) or []
+
+
+def _naps() -> Iterator[float]:
+    """Seconds between looks: short ones first, each twice the one before."""
+    nap_s = FIRST_POLL_S
+    while True:
+        yield nap_s
+        nap_s = min(2 * nap_s, POLL_S)
 
 
 def open_world(ranks: int) -> World:
