@@ -8,6 +8,7 @@ tool's MPI job, with as many ranks as the config's default (2) unless others are
 exports a tenth: most of its time, and of cp's, goes into making files.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from bench_tools import job, prepare
 
 from distributed_downloader.configuration.config import load_settings
 
-ROUNDS = 5
+ROUNDS = int(os.environ.get("ROUNDS", "5"))
 
 
 def copied(source: Path, target: Path) -> float:

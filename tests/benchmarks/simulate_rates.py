@@ -1,6 +1,6 @@
 """What rate learning brings: servers with limits of their own that nobody told us.
 
-    PYTHONPATH=scripts:. python tests/benchmarks/simulate_rates.py [seeds]
+    PYTHONPATH=scripts:. python tests/benchmarks/simulate_rates.py [seeds] [minutes]
 
 Real paces (courtesy.GroupPace) against leaky buckets as nginx's limit_req keeps them, in virtual
 time: the figures are exact and the same on every machine, for a given seed.
@@ -166,9 +166,10 @@ def _print(name: str, found: list[Figures], bound_s: float | None = None) -> Non
 
 def main() -> None:
     """Print the figures."""
-    for seed in range(int(sys.argv[1]) if len(sys.argv) > 1 else 2):
-        _print(f"hidden limits, first_s 10, seed {seed}", hidden_limits(seed))
-        _print(f"hidden limits, first_s 2, seed {seed}", hidden_limits(seed, first_s=2.0))
+    seeds, minutes = (float(word) for word in (*sys.argv[1:], *("2", "10")[len(sys.argv) - 1 :]))
+    for seed in range(int(seeds)):
+        _print(f"hidden limits, first_s 10, seed {seed}", hidden_limits(seed, 10.0, minutes))
+        _print(f"hidden limits, first_s 2, seed {seed}", hidden_limits(seed, 2.0, minutes))
         _print(f"8 x 900, seed {seed}", nine_hundred(seed), 90.0)
         _print(f"8 x 900, limit 20, seed {seed}", nine_hundred(seed, 20.0), 90.0)
 

@@ -15,6 +15,14 @@ from tests.workflow.drill import wait_for
 pytestmark = pytest.mark.timeout(600)
 
 
+def test_a_plan_asks_for_samples_by_a_job_and_for_nothing_else(new_site):
+    site = new_site(*hosts(2, 6), rate=3, nodes=2, profile={"samples": 1})
+    assert "politeness alone costs" in site.workflow.finish("plan")
+    assert [job.rule.startswith("rule_profile_servers") for job in site.jobs()] == [True]
+    assert len(site.images_asked()) == 2
+    assert not site.workflow.paths.wave(0).exists()
+
+
 def test_a_wave_ends_before_its_time_and_the_next_goes_on_without_asking_twice(new_site):
     site = new_site(*hosts(4, 240), rate=3, nodes=2)
     site.workflow.runtime_min = 2  # a busy machine may need half of it to start
