@@ -115,7 +115,7 @@ def line(number: int, done: Round) -> str:
     rows = sum(done.states.values())
     final = rows - done.states.get("pending", 0) - done.states.get("failed_retryable", 0)
     text = (
-        f"{number:>5}  {f'{done.lane}/{done.folder}':>11}  {done.stage:<9}  {done.kill:<15}"
+        f"{number:>5}  {f'{done.lane}/{done.folder}':>11}  {done.stage:<9}  {what(done):<15}"
         f"  {done.at_s:4.1f} s  {done.gone_s:6.1f} s  {done.exit_code:>4}  {final:>5}"
         f"  {done.states.get('ok', 0):>3}  {done.again:>11}  {done.unflushed_s:7.1f} s"
         f"  {done.peak_mb:>7.0f}"
@@ -123,9 +123,14 @@ def line(number: int, done: Round) -> str:
     return "\n".join([text, *(f"       FAULT: {fault}" for fault in done.faults)])
 
 
+def what(done: Round) -> str:
+    """What was ended."""
+    return f"{done.kill}, again" if done.again_s else str(done.kill)
+
+
 def summary(rounds: Sequence[Round], seconds: float) -> str:
     """What all of it came to."""
-    kills = Counter(str(done.kill) for done in rounds)
+    kills = Counter(map(what, rounds))
     counted = ", ".join(f"{count} x {kill}" for kill, count in kills.most_common())
     faults = sum(len(done.faults) for done in rounds)
     again = sum(done.again for done in rounds)
@@ -151,8 +156,8 @@ def coverage(rounds: Sequence[Round]) -> str:
     never = [mode for mode in MODES if not met[mode]]
     left = f"; too few rounds for {'; '.join(never)}" if never else ""
     return (
-        f"{len(MODES) - len(never)} of {len(MODES)} modes were met to their end, each row with its "
-        f"own error class or its image{left}."
+        f"{len(MODES) - len(never)} of {len(MODES)} modes were met to their end{left}. "
+        "A row that ended otherwise than its mode may is a fault."
     )
 
 

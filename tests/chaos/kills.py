@@ -14,6 +14,7 @@ import psutil
 from tests.workflow.drill import Run
 
 LATEST_S = 4.5  # after the start, or after the first request
+TWICE_S = 8.0  # the second command of a round: until it has taken over, and some more
 AT_WORK = 0.65  # of the rounds: else a wave, which is short, would hardly be met
 LOOK_S = 0.2
 SCRIPTS = (  # a run's stages, the last that runs is told

@@ -17,7 +17,17 @@ import psutil
 from distributed_downloader.records import State
 from tests.chaos.hands import as_listed
 from tests.chaos.judge import FINAL, OK, Files, asked, impolite, look, wrong_words
-from tests.chaos.kills import HARMLESS, LOOK_S, Kill, draw, stage_of, strike, wait_until
+from tests.chaos.kills import (
+    HARMLESS,
+    LOOK_S,
+    TWICE_S,
+    Kill,
+    Moment,
+    draw,
+    stage_of,
+    strike,
+    wait_until,
+)
 from tests.chaos.modes import IMAGE, INSIDE
 from tests.chaos.places import Log, Place
 from tests.chaos.rounds import (
@@ -105,11 +115,13 @@ class Lane:
             if done.kill is Kill.WORKFLOW:  # the same command at once, while the wave works on
                 run.process.wait()
                 last = self._start(run.mark)
+                done.again_s = self._kill_soon(last, done)
             said = self._end(last, done)
             self._wait_for_all(run, done)
             done.gone_s = time.monotonic() - done.began - done.at_s
             if done.kill not in HARMLESS:  # others may cost nothing
-                self._kills.append((done.began + done.at_s, time.monotonic()))
+                struck = done.began + (done.again_s or done.at_s)
+                self._kills.append((struck, time.monotonic()))
             self._judge(done, last.process.returncode, said)
         finally:
             run.close()
@@ -119,6 +131,18 @@ class Lane:
             shutil.rmtree(self._root / str(self._folder))
             self._new_folder()
         return done
+
+    def _kill_soon(self, run: Run, done: Round) -> float | None:
+        """Every other time the second command is ended, too: while it takes over, or at work."""
+        moment = Moment(at_work=False, after_s=self._dice.uniform(0, TWICE_S))
+        is_spared = self._dice.random() < 0.5
+        if is_spared or not wait_until(moment, run, lambda: True, lambda: _weigh(run, done)):
+            return None
+        at_s = time.monotonic() - done.began
+        for process in run.processes():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        return at_s
 
     def _keep(self, done: Round, said: str) -> None:
         """What a person needs to see what went wrong."""
@@ -179,7 +203,7 @@ class Lane:
             done.is_finished = True
             done.faults += self._unfinished(now)
             done.faults += impolite(log[self._begin :], RATE, 2 + SLACK)
-        elif done.kill in (Kill.NONE, Kill.WORKFLOW, Kill.DECODER):
+        elif done.kill in (Kill.NONE, Kill.WORKFLOW, Kill.DECODER) and not done.again_s:
             done.faults.append(f"exit code {exit_code}: {said[-300:]}")
         self._files, self._seen = now, len(log)
 

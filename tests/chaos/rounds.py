@@ -27,7 +27,7 @@ CONFIG: dict[str, Any] = {
         "backoff": {"first_s": 0.2, "max_s": 1},
         "wait_s": 20,
     },
-    "timeouts": {"connect_s": 2, "total_s": 3},
+    "timeouts": {"connect_s": 5, "total_s": 5},  # what a busy machine needs for a handshake
     "retries": {"per_row": 1, "waves": 2},
     "flush": {"seconds": FLUSH_S},
     # what the modes are made to exceed
@@ -49,6 +49,7 @@ class Round:
     began: float  # monotonic seconds
     hand: Hand
     kill: Kill = Kill.NONE
+    again_s: float | None = None  # of a kill of the command given again; None: there was none
     stage: str = "-"
     at_s: float = 0.0  # of the kill, after the start
     gone_s: float = 0.0  # from the kill until all its processes were gone

@@ -102,19 +102,23 @@ def test_only_new_and_changed_rows_are_fetched(crash_at, fleet, first_month, con
 
 
 def test_bytes_that_are_damaged_there_are_fetched(fleet, first_month, config, stages, tmp_path):
+    """And all others are taken over, whatever has become of the rows that they were listed in."""
     paths, before = OutputPaths.of(Path(config["path_to_output"])), len(fleet.accesses())
     with Dataset(first_month) as dataset:
         kept = [each for each in dataset if each.uuid == lists(fleet)[0][GONE][0]]
         data, row = kept[0].bytes, kept[0].row
     batch = Batch(row["server_name"], row["partition_id"])
     shard = OutputPaths.of(first_month).batch_images(batch) / row["file"]
-    whole = shard.read_bytes()
+    listed = OutputPaths.of(first_month).batch_urls(batch)
+    whole, rows = shard.read_bytes(), listed.read_bytes()
     assert data in whole
     try:
         shard.write_bytes(whole.replace(data, bytes(len(data))))
+        listed.write_bytes(rows[:-100])
         assert stages.play(config, *STAGES) == 0
     finally:
         shard.write_bytes(whole)
+        listed.write_bytes(rows)
     assert len(asked(fleet.accesses()[before:])) == NEW + 1
     assert by_url(paths.root).keys() == {url for _, url in lists(fleet)[1]}
 

@@ -27,8 +27,7 @@ from distributed_downloader.accounts.sums import listed_batches, repeated, slice
 from distributed_downloader.checksums import UNSEALED, is_whole, seal
 from distributed_downloader.courtesy.ignored import is_ignored, read_ignored
 from distributed_downloader.durable import whole_file
-from distributed_downloader.errors import LedgerError
-from distributed_downloader.lists.generations import Generation
+from distributed_downloader.lists.generations import Generation, lost_rows
 from distributed_downloader.paths import Batch, OutputPaths
 from distributed_downloader.records import State
 from distributed_downloader.settings import Settings
@@ -255,8 +254,4 @@ def _complain(problems: list[str], paths: OutputPaths) -> None:
     for problem in problems:
         _log.error("%s", problem)
     more = f"; and {len(problems) - NAMED} more, see the log" if len(problems) > NAMED else ""
-    raise LedgerError(
-        f"The files do not add up: {'; '.join(problems[:NAMED])}{more}. "
-        f"If files of the list are lost: remove {paths.partitions} and run the same command again, "
-        "which cuts the list anew, as it was; images stay."
-    )
+    raise lost_rows(paths, f"The files do not add up: {'; '.join(problems[:NAMED])}{more}")

@@ -25,7 +25,9 @@ def listed_batches(paths: OutputPaths) -> pl.DataFrame:
             "Run the workflow with the same config again."
         )
     live = pl.col("rows") - pl.col("gone")
-    return Generation.of(paths).partitions().select("server_name", "partition_id", live)
+    current = Generation.of(paths)
+    current.check()
+    return current.partitions().select("server_name", "partition_id", live)
 
 
 def slices(file: Path) -> Iterator[pl.DataFrame]:

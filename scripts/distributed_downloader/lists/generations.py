@@ -8,6 +8,7 @@
 2. Batches are never written again: what a list has lost stands in tombstones.parquet alone.
 3. The newest generation counts. `settled.json` in it says that what follows from it is done: until
    then the same command does that again.
+4. A table that is not what was written is believed in nothing: who reads it ends with the way out.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ from typing import Any
 import polars as pl
 
 from distributed_downloader import tables
+from distributed_downloader.checksums import is_whole
 from distributed_downloader.durable import read_json
+from distributed_downloader.errors import LedgerError
 from distributed_downloader.paths import Batch, OutputPaths
 
 SETTLED_NAME = "settled.json"
@@ -40,8 +43,12 @@ class Generation:
 
     @property
     def source(self) -> Any:
-        """The content of source.json; None if nothing is partitioned yet."""
-        return read_json(self.folder / "source.json")
+        """The content of source.json; None if nothing is partitioned yet. Raises LedgerError."""
+        file = self.folder / "source.json"
+        try:
+            return read_json(file)
+        except ValueError as error:
+            raise self._damaged(file, file) from error
 
     @property
     def rejected(self) -> Path:
@@ -64,17 +71,54 @@ class Generation:
         return self.folder / SETTLED_NAME
 
     def partitions(self) -> pl.DataFrame:
-        """server_name, partition_id, rows, gone: one row a batch."""
-        table = pl.read_parquet(self.folder / "partitions.parquet")
+        """server_name, partition_id, rows, gone: one row a batch. Raises LedgerError."""
+        table = pl.read_parquet(self._believed(self.folder / "partitions.parquet"))
         if "gone" not in table.columns:
             table = table.with_columns(gone=pl.lit(0, pl.Int64))
         return table.select(*tables.PARTITIONS.names(), "gone")
+
+    def check(self) -> None:
+        """Read its other tables, too, to the last byte. Raises LedgerError."""
+        for file in (self.rejected, self.duplicates, self.tombstones):
+            if file.is_file():
+                self._believed(file)
+
+    def _believed(self, file: Path) -> Path:
+        if not is_whole(file):
+            raise self._damaged(file)
+        return file
+
+    def _damaged(self, file: Path, *also: Path) -> LedgerError:
+        doomed = [self.folder] if self.number else [self.folder / "partitions.parquet", *also]
+        return LedgerError(
+            f"{file} is not what was written: remove {' and '.join(map(str, doomed))} and run the "
+            "same command again, which cuts the list anew, as it was; images stay."
+        )
 
     def gone_of(self, batch: Batch) -> pl.Series:
         """The uuids of the batch's rows that the list has no more."""
         if not self.number:
             return pl.Series("uuid", [], pl.String)
         return gone_rows(self.tombstones, batch)["uuid"]
+
+
+def lost_rows(paths: OutputPaths, batches: str) -> LedgerError:
+    """What to say of batches whose urls.parquet cannot be believed, or is not there.
+
+    The first list can be cut anew, into the very same batches. One that has grown cannot: where its
+    old rows were is known from nothing else.
+    """
+    if Generation.of(paths).number:
+        way_out = (
+            f"give another path_to_output, with `previous_output: {paths.root}`, which takes over "
+            "all images that are there"
+        )
+    else:
+        way_out = (
+            f"remove {paths.partitions} and run the same command again, which cuts the list anew, "
+            "as it was; images stay"
+        )
+    return LedgerError(f"{batches}. If files of the list are lost or damaged: {way_out}.")
 
 
 def gone_rows(tombstones: Path, batch: Batch) -> pl.DataFrame:

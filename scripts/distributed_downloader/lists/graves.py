@@ -5,6 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from distributed_downloader import tables
+from distributed_downloader.checksums import write_sealed
 from distributed_downloader.lists.placed import SLAB_ROWS
 
 GONE, URL_CHANGED = "gone", "url_changed"  # the reasons
@@ -28,7 +29,8 @@ class Graves:
     def write(self, path: Path) -> None:
         """All of them as one table."""
         self._put_down()
-        pl.scan_parquet(self._files, glob=False).sink_parquet(path, row_group_size=GROUP_ROWS)
+        rows = pl.scan_parquet(self._files, glob=False)
+        write_sealed(path, rows, row_group_size=GROUP_ROWS)
 
     def _put_down(self) -> None:
         self._files.append(self._scratch / f"gone-{len(self._files):06}.parquet")

@@ -19,6 +19,7 @@ from pathlib import Path
 import polars as pl
 
 from distributed_downloader import tables
+from distributed_downloader.checksums import write_sealed
 from distributed_downloader.durable import (
     crash_point,
     fsync_path,
@@ -183,7 +184,7 @@ def _write_partitions(placement: Placement, old: pl.DataFrame, path: Path) -> No
     """Every batch, old and new, in the order of their names."""
     new = placement.batches.select(tables.PARTITIONS.names()).cast(tables.PARTITIONS)
     both = pl.concat([old, new.with_columns(gone=pl.lit(0, pl.Int64))])
-    both.sort("server_name", "partition_id").write_parquet(path)
+    write_sealed(path, both.sort("server_name", "partition_id"))
 
 
 def _new_batches(current: Generation, coming: Generation) -> Iterator[Batch]:
@@ -200,6 +201,8 @@ def _move_batches(paths: OutputPaths, current: Generation, coming: Generation) -
         servers.add(place.parent)
         if made.exists():  # else it has been moved before a kill
             place.parent.mkdir(exist_ok=True)
+            if place.exists():  # of a generation whose tables were damaged, and removed
+                shutil.rmtree(place)
             made.rename(place)
             crash_point("grow:batch_moved")
     for server in servers:

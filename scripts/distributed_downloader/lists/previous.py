@@ -8,11 +8,13 @@
 
 import tempfile
 from collections.abc import Sequence
+from logging import getLogger
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from distributed_downloader.checksums import is_whole, write_sealed
 from distributed_downloader.durable import ORPHAN_PREFIX, remove_orphans, whole_file
 from distributed_downloader.errors import FolderError
 from distributed_downloader.lists.generations import Generation
@@ -23,6 +25,8 @@ from distributed_downloader.paths import Batch, OutputPaths
 from distributed_downloader.settings import Settings
 
 _OF_IMAGES = ("image_size", "images.mode", "images.format", "images.quality")
+_log = getLogger(__name__)
+
 _LIST = ("uuid", "source_id", "identifier")
 
 
@@ -70,7 +74,11 @@ def bury_previous(settings: Settings) -> int:
         graves = Graves(Path(scratch))
         for names in current.partitions().select("server_name", "partition_id").iter_rows():
             batch = Batch(*names)
-            rows = pl.read_parquet(previous.batch_urls(batch), hive_partitioning=False)
+            file = previous.batch_urls(batch)
+            if not is_whole(file):
+                _log.warning("%s is damaged: which of its rows are gone is not known", file)
+                continue
+            rows = pl.read_parquet(file, hive_partitioning=False)
             rows = rows.filter(~pl.col("uuid").is_in(current.gone_of(batch).implode()))
             gone = _gone(rows.select(*_LIST, "server"), batch, known)
             buried += gone.height
@@ -101,7 +109,7 @@ def publish_tombstones(paths: OutputPaths) -> None:
     files = [file for file in files if file.is_file() and file != paths.tombstones]
     if files:
         with whole_file(paths.tombstones) as beside:
-            pl.scan_parquet(files, glob=False).sink_parquet(beside)
+            write_sealed(beside, pl.scan_parquet(files, glob=False))
 
 
 def _hashed(rows: pl.DataFrame) -> tuple[Hashes, Hashes, Hashes]:

@@ -100,8 +100,8 @@ class _Catalogue:
     def _servers(self, batch: Batch) -> list[str]:
         if not batch.is_mixed:
             return [batch.server_name]
-        urls = pl.read_parquet(self._paths.batch_urls(batch), columns=["server"])
-        return urls["server"].unique().to_list()
+        images = BatchFiles.of(self._paths.batch_images(batch)).images()
+        return images.select(pl.col("server").unique()).collect()["server"].to_list()
 
     def _batches_with(self, server: str, urls: pl.Series) -> list[Batch]:
         batches = self._batches.get(server, [])

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import polars as pl
 
+from distributed_downloader.checksums import is_whole
 from distributed_downloader.courtesy.groups import group_of, groups_of
 from distributed_downloader.courtesy.ignored import is_ignored
 from distributed_downloader.durable import read_json
+from distributed_downloader.lists.generations import lost_rows
 from distributed_downloader.paths import Batch, OutputPaths
 from distributed_downloader.records import Known, Row, State
 from distributed_downloader.settings import Settings
@@ -63,7 +65,10 @@ class RowsLeft:
 def rows_left(batch: Batch, settings: Settings, ignored: frozenset[str] = frozenset()) -> RowsLeft:
     """Which rows of the batch have no final state, those of ignored servers left out."""
     paths = settings.paths
-    urls = pl.read_parquet(paths.batch_urls(batch), columns=["uuid", "server"])
+    file = paths.batch_urls(batch)
+    if not (file.is_file() and is_whole(file)):  # else another URL might be asked than was listed
+        raise lost_rows(paths, f"{file} is {'damaged' if file.is_file() else 'missing'}")
+    urls = pl.read_parquet(file, columns=["uuid", "server"])
     urls = without_gone(urls.with_row_index("number"), batch, paths)
     left = _unfinished(urls, read_states(batch, paths, settings.retries_waves))
     left = left.with_columns(

@@ -1,6 +1,7 @@
 """A list that changes in its folder: every row in one place, and what was there stays."""
 
 import json
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from distributed_downloader import tables
+from distributed_downloader.accounts.sums import listed_batches
+from distributed_downloader.errors import LedgerError
 from distributed_downloader.lists import batching
-from distributed_downloader.lists.generations import Generation, rows_by_batch
+from distributed_downloader.lists.generations import Generation, lost_rows, rows_by_batch
 from distributed_downloader.lists.growth import grow_list, growth_is_due
 from distributed_downloader.lists.partition import partition_urls
 from distributed_downloader.paths import Batch
@@ -142,3 +145,39 @@ def test_the_first_table_of_batches_can_be_lost(tmp_path: Path) -> None:
     assert partition_urls(settings) == counts
     assert settings.paths.partitions.exists()
     assert growth_is_due(settings) == 1  # it was never settled
+
+
+TABLES = ("partitions", "rejected", "duplicates", "tombstones")
+
+
+@pytest.mark.parametrize("name", [*(f"{table}.parquet" for table in TABLES), "source.json"])
+def test_a_generation_whose_table_is_damaged_is_made_again_as_it_was(
+    tmp_path: Path, name: str
+) -> None:
+    rows = [{"identifier": f"http://a.org/{n}"} for n in range(9)]
+    settings = begun(tmp_path, [*rows[:5], rows[0]])
+    write(settings, [*rows[1:], rows[1], {"identifier": "ftp://a.org/1"}])
+    generation, _ = grow_list(settings)
+    before, live = files(settings), live_rows(settings)
+    file = generation.folder / name
+    data = bytearray(file.read_bytes())
+    data[len(data) // 3] ^= 0xFF
+    file.write_bytes(data)
+
+    with pytest.raises(LedgerError) as told:
+        listed_batches(settings.paths)
+        _ = generation.source
+    assert f"{file} is not what was written: remove {generation.folder} and run" in str(told.value)
+    shutil.rmtree(generation.folder)
+    assert growth_is_due(settings) == 1
+    grow_list(settings)
+    listed_batches(settings.paths)
+    assert (files(settings), live_rows(settings)) == (before, live)
+
+
+def test_lost_rows_of_a_list_that_has_grown_go_by_way_of_another_folder(tmp_path: Path) -> None:
+    rows = [{"identifier": f"http://a.org/{n}"} for n in range(9)]
+    settings = begun(tmp_path, rows[:5])
+    write(settings, rows)
+    grow_list(settings)
+    assert f"`previous_output: {settings.paths.root}`" in str(lost_rows(settings.paths, "a file"))

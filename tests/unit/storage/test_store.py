@@ -120,7 +120,7 @@ async def test_a_commit_that_fails_costs_no_other_and_is_tried_once_more(tmp_pat
 
 async def test_a_run_that_lost_its_lock_commits_nothing(tmp_path):
     lost = LockError("taken over")
-    store, paths = store_of(tmp_path, lost, lost)
+    store, paths = store_of(tmp_path, *[lost] * 9)  # it stays lost, however often it is asked
     fail(store, ONE)
     fail(store, TWO)
     with pytest.raises(LockError):
