@@ -19,7 +19,7 @@ TINY = {
     "bench_client": ("64",),
     "bench_codec": ("4",),
     "bench_dataset": ("800",),
-    "bench_exports": ("30000", "2", "1"),
+    "bench_exports": ("30000", "20", "1"),
     "bench_fleet": ("0.2",),
     "bench_hidden_limits": ("brief",),
     "bench_memory": ("2000",),
