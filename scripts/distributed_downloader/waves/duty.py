@@ -37,7 +37,7 @@ from distributed_downloader.waves.nodes import this_node
 from distributed_downloader.waves.rank import GRACE_S, OnOutcome, Rank, Tally
 from distributed_downloader.waves.tries import Effort
 from distributed_downloader.waves.whereabouts import is_settled
-from distributed_downloader.wire.probing import connects
+from distributed_downloader.wire.reach import connects
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,11 @@
-"""Whether this node reaches the world at all, before any row could pay for it.
+"""Whether a server is there, and whether this node reaches the world at all.
 
-Compute nodes of many clusters have no way out but a proxy, and a laptop may be offline. Then every
-server looks dead, and every row would lose its tries.
+A connection is made and closed, and nothing is asked. What goes through a proxy cannot be known
+without asking: the proxy stands for it.
+
+The world is looked at before any row could pay for it: compute nodes of many clusters have no way
+out but a proxy, and a laptop may be offline. Then every server looks dead, and every row would lose
+its tries.
 
 1. A few servers are looked up and connected to, all at once; nothing is asked of them.
 2. A connection is contact, and so is a refusal. What a proxy is to ask for needs contact with the
@@ -15,6 +19,8 @@ import errno
 import socket
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 
 from distributed_downloader.settings import Settings
 from distributed_downloader.urls.authorities import DEFAULT_PORTS, host_of
@@ -30,6 +36,29 @@ UNKNOWN = "DNS knows none of them"
 SILENCE = "nothing answers"
 
 _NO_ROUTE = frozenset({errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTUNREACH})
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Where to connect to for a server: there, or to its proxy."""
+
+    host: str
+    port: int
+    is_proxy: bool
+
+
+async def connects(server: str, settings: Settings) -> bool:
+    """Whether one of the server's ports takes a connection (`host`, or `host:port`)."""
+    wire = WireSettings.of(settings)
+    resolver = Resolver(wire.names)
+    try:
+        for way in _ways(server, wire):
+            with suppress(OSError, TimeoutError):
+                await _connect(way, wire, resolver)
+                return True
+    finally:
+        await resolver.close()
+    return False
 
 
 async def no_way_out(settings: Settings, servers: Sequence[str]) -> str | None:
@@ -49,29 +78,37 @@ async def no_way_out(settings: Settings, servers: Sequence[str]) -> str | None:
 
 async def _contact(server: str, wire: WireSettings, resolver: Resolver) -> list[str | None]:
     """What comes of the ways to this server: None is contact; empty if it must not be asked."""
-    host, _, port = server.rpartition(":")
-    if not port.isdecimal() or not host:
-        host, port = server, ""
-    ports = {scheme: int(port or DEFAULT_PORTS[scheme]) for scheme in DEFAULT_PORTS}
-    proxies = {scheme: wire.proxies.of(scheme, host, ports[scheme]) for scheme in ports}
-    ways = {
-        (str(proxy.host), int(proxy.port or 0), True) if proxy else (host, ports[scheme], False)
-        for scheme, proxy in proxies.items()
-    }
+    tries = (_why_not(way, wire, resolver) for way in _ways(server, wire))
     try:
-        return await asyncio.gather(*(_try(*way, wire, resolver) for way in sorted(ways)))
+        return await asyncio.gather(*tries)
     except (RefusedAddressError, AnonymousError):
         return []
 
 
-async def _try(
-    host: str, port: int, is_proxy: bool, wire: WireSettings, resolver: Resolver
-) -> str | None:
+def _ways(server: str, wire: WireSettings) -> list[Way]:
+    """For http and for https, each once; a port that is named serves either."""
+    host, _, port = server.rpartition(":")
+    if not port.isdecimal() or not host:
+        host, port = server, ""
+    found = []
+    for scheme, usual in DEFAULT_PORTS.items():
+        number = int(port or usual)
+        proxy = wire.proxies.of(scheme, host, number)
+        there = Way(host, number, False)
+        found.append(Way(str(proxy.host), int(proxy.port or 0), True) if proxy else there)
+    return list(dict.fromkeys(found))
+
+
+async def _connect(way: Way, wire: WireSettings, resolver: Resolver) -> None:
+    found = await resolver.resolve(host_of(way.host), way.port, is_trusted=way.is_proxy)
+    async with asyncio.timeout(wire.connect_s):
+        _, writer = await asyncio.open_connection(found[0]["host"], way.port)
+    writer.close()
+
+
+async def _why_not(way: Way, wire: WireSettings, resolver: Resolver) -> str | None:
     try:
-        found = await resolver.resolve(host_of(host), port, is_trusted=is_proxy)
-        async with asyncio.timeout(wire.connect_s):
-            _, writer = await asyncio.open_connection(found[0]["host"], port)
-        writer.close()
+        await _connect(way, wire, resolver)
     except (RefusedAddressError, AnonymousError):
         raise
     except TimeoutError:
@@ -82,6 +119,6 @@ async def _try(
         why = NO_ROUTE if error.errno in _NO_ROUTE else None
     else:
         return None
-    if is_proxy:
-        return f"the proxy {host}:{port} cannot be reached"
+    if way.is_proxy:
+        return f"the proxy {way.host}:{way.port} cannot be reached"
     return why

@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from distributed_downloader.wire import probing
-from distributed_downloader.wire.probing import connects
+from distributed_downloader.wire import reach
+from distributed_downloader.wire.reach import connects
 from tests import wire_server as wire
 from tests.unit.conftest import make_settings
 
@@ -30,12 +30,14 @@ def test_who_listens_is_there_and_sees_no_request(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_without_a_port_https_then_http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_port_http_and_https_are_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def main() -> None:
         settings = make_settings(tmp_path, hosts={"a.test": "127.0.0.1"})
         async with wire.serve(wire.answers(wire.reply(200))) as server:
             port = int(port_of(server))
-            monkeypatch.setattr(probing, "DEFAULT_PORTS", (9, port))
+            monkeypatch.setattr(reach, "DEFAULT_PORTS", {"http": 9, "https": port})
             assert await connects("a.test", settings)
         assert not await connects("a.test", settings)
 
