@@ -11,7 +11,6 @@ images are never touched. A list that shares no row with the folder's is refused
 
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from logging import getLogger
 from pathlib import Path
@@ -25,19 +24,14 @@ from distributed_downloader.durable import (
     fsync_path,
     read_json,
     remove_orphans,
-    whole_folder,
-    write_json,
 )
 from distributed_downloader.errors import FolderError, LedgerError
 from distributed_downloader.lists.batching import Placement, place
-from distributed_downloader.lists.filters import Filters
 from distributed_downloader.lists.generations import Generation
 from distributed_downloader.lists.graves import GONE, URL_CHANGED, Graves
-from distributed_downloader.lists.inputs import read_files
-from distributed_downloader.lists.partition import Counts, counted, disk_errors, sync
+from distributed_downloader.lists.intake import Counts, counted, sync, taking_in
 from distributed_downloader.lists.placed import Hashes, Placed, is_among
-from distributed_downloader.lists.source import gathered, is_same_list, source_of
-from distributed_downloader.lists.staging import stage
+from distributed_downloader.lists.source import is_same_list
 from distributed_downloader.lists.tables import write_rows
 from distributed_downloader.paths import Batch, OutputPaths
 from distributed_downloader.settings import Settings
@@ -97,28 +91,16 @@ def _build(
     settings: Settings, current: Generation, coming: Generation, group_of: Callable[[str], str]
 ) -> None:
     paths = settings.paths
-    filters = Filters(settings)
-    with (
-        ThreadPoolExecutor(1) as hasher,
-        whole_folder(coming.folder) as folder,
-        disk_errors(paths.urls),
-    ):
-        scratch = folder / ".scratch"
-        scratch.mkdir()
-        with gathered(settings, scratch) as (files, fingerprints):
-            hashes = [hasher.submit(each) for each in fingerprints]
-            staged = stage(read_files(files, settings, scratch), scratch, filters)
+    with taking_in(settings, coming.folder) as intake:
+        folder, staged = intake.folder, intake.staged
         crash_point("grow:staged")
         placed = Placed.of(paths, current)
         placement = place(staged, settings.batch_size, group_of, placed)
         gone = _bury(paths, coming, placed, placement, folder)
         kept = len(placed.rows) - int(gone["gone"].sum())
         _check(settings, current, staged.index.height, placement, kept)
-        written = write_rows(staged, placement, folder, scratch)
-        counts = counted(staged, placement, written, kept, placed.batches.height)
-        shutil.rmtree(scratch)
-        source = source_of(settings, [each.result() for each in hashes], asdict(counts))
-        write_json(folder / paths.source.name, source)
+        written = write_rows(staged, placement, folder, intake.scratch)
+        intake.settle(counted(staged, placement, written, kept, placed.batches.height))
         _write_partitions(placement, gone, folder / "partitions.parquet")
         sync(folder)
 

@@ -16,6 +16,7 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any
 
+from distributed_downloader.configuration.schema import with_defaults
 from distributed_downloader.errors import FolderError, InputError
 from distributed_downloader.lists.archives import what_matters
 from distributed_downloader.lists.generations import Generation
@@ -130,13 +131,11 @@ def check_folder(settings: Settings) -> None:
     source = current.source
     if source is None:
         return
-    now = what_fixes(settings)
-    for name, then in source["settings"].items():
-        if now.get(name) != then:
-            raise FolderError(
-                f"{settings.paths.root} was made with {name} = {then}, not {now.get(name)}: "
-                f"put {name} back, or give another path_to_output."
-            )
+    for name, then, now in _changed(source["settings"], what_fixes(settings)):
+        raise FolderError(
+            f"{settings.paths.root} was made with {name} = {then!r}, not {now!r}: put {name} back, "
+            "or give another path_to_output."
+        )
     is_whole = current.number > 0 or settings.paths.partitions.exists()
     if not is_whole and not is_same_list(settings, source):
         names = ", ".join(Path(file["path"]).name for file in source["files"][:3])
@@ -145,6 +144,21 @@ def check_folder(settings: Settings) -> None:
             f"list ({names}) than {settings.path_to_input} is now: put that list back, or give "
             "another path_to_output."
         )
+
+
+def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Settings that are others now: name, value then, value now.
+
+    What a folder does not name that was made before there was such a setting, was at its default.
+    """
+    defaults = with_defaults({})
+    for name, value in then.items():
+        if isinstance(value, Mapping):
+            was, section = {**defaults[name], **value}, now.get(name, {})
+            each = ((f"{name}.{key}", was[key], section.get(key)) for key in was)
+            yield from (change for change in each if change[1] != change[2])
+        elif now.get(name) != value:
+            yield name, value, now.get(name)
 
 
 def is_same_list(settings: Settings, source: Mapping[str, Any]) -> bool:

@@ -19,7 +19,7 @@ from distributed_downloader.durable import crash_point, whole_file, write_json
 from distributed_downloader.lists.generations import Generation, rows_by_batch
 from distributed_downloader.lists.graves import URL_CHANGED
 from distributed_downloader.lists.growth import grow_list
-from distributed_downloader.lists.partition import Counts
+from distributed_downloader.lists.intake import Counts
 from distributed_downloader.lists.previous import (
     bury_previous,
     previous_paths,

@@ -21,7 +21,8 @@ from distributed_downloader import tables
 from distributed_downloader.errors import FolderError, InputError, LedgerError
 from distributed_downloader.lists import batching, inputs
 from distributed_downloader.lists import tables as lists_tables
-from distributed_downloader.lists.partition import Counts, _check, check_folder, partition_urls
+from distributed_downloader.lists.intake import Counts, _check
+from distributed_downloader.lists.partition import check_folder, partition_urls
 from distributed_downloader.lists.uuids import NAMESPACE
 from distributed_downloader.paths import Batch
 from distributed_downloader.settings import Settings
@@ -436,7 +437,8 @@ def test_another_list_needs_the_table_of_batches(tmp_path: Path, same_size: bool
         ({"downloader_parameters": {"image_size": 99}}, "image_size"),
         ({"images": {"format": "png"}}, "images.format"),
         ({"images": {"keep_original": True}}, "images.keep_original"),
-        ({"columns": {"title": "other"}}, "columns"),
+        ({"columns": {"title": "other"}}, "columns.title"),
+        ({"filters": {"servers": ["a.org"]}}, "filters.servers"),
         ({"initializer_type": "gbif"}, "initializer_type"),
     ],
 )
@@ -445,6 +447,19 @@ def test_what_cannot_be_mixed_is_refused(tmp_path: Path, config: dict[str, Any],
     changed = make_settings(tmp_path, path_to_input=settings.path_to_input, **config)
     with pytest.raises(FolderError, match=f"put {name} back, or give another path_to_output"):
         partition_urls(changed)
+
+
+def test_a_folder_of_before_a_setting_was_made_with_its_default(tmp_path: Path) -> None:
+    settings, counts = partitioned(tmp_path, urls("a.org/1"))
+    source = json.loads(settings.paths.source.read_text())
+    del source["settings"]["columns"]["hash"], source["settings"]["filters"]
+    settings.paths.source.write_text(json.dumps(source))
+    assert partition_urls(settings) == counts
+    hashed = {"path_to_input": settings.path_to_input, "columns": {"hash": "md5"}}
+    with pytest.raises(
+        FolderError, match=r"made with columns.hash = '', not 'md5': put columns.hash"
+    ):
+        partition_urls(make_settings(tmp_path, **hashed))
 
 
 def test_what_may_change_is_not_refused(tmp_path: Path) -> None:
