@@ -14,9 +14,9 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 from distributed_downloader.paths import Batch, OutputPaths
 from distributed_downloader.records import Encoded, Fetched, Row
+from distributed_downloader.storage.consolidation import consolidate
 from distributed_downloader.storage.dataset import Dataset
 from distributed_downloader.storage.parts import PartNames, PartWriter
-from distributed_downloader.storage.shards import consolidate
 
 PER_PART = 2_000
 IMAGE_BYTES = 8_000

@@ -28,8 +28,8 @@ from distributed_downloader.configuration.config import load_settings
 from distributed_downloader.durable import write_parquet
 from distributed_downloader.paths import Batch
 from distributed_downloader.records import Encoded, Fetched, Row
+from distributed_downloader.storage.consolidation import consolidate
 from distributed_downloader.storage.parts import PartNames, PartWriter
-from distributed_downloader.storage.shards import consolidate
 from distributed_downloader.tables import SUCCESSES, URLS
 from distributed_downloader.tools.job import Job
 from distributed_downloader.tools.steps import run_filter, run_runner, run_scheduler

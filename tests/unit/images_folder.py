@@ -15,8 +15,8 @@ from distributed_downloader.paths import Batch, OutputPaths
 from distributed_downloader.records import Encoded, Fetched, Row
 from distributed_downloader.settings import Settings
 from distributed_downloader.storage.batch_files import BatchFiles
+from distributed_downloader.storage.consolidation import consolidate
 from distributed_downloader.storage.parts import PartNames, PartWriter
-from distributed_downloader.storage.shards import consolidate
 from distributed_downloader.tables import DUPLICATES, PARTITIONS, URLS
 from distributed_downloader.tools.job import Job
 from distributed_downloader.tools.steps import run_filter, run_runner, run_scheduler

@@ -20,9 +20,9 @@ from distributed_downloader.fleet.plan import FleetPlan, HostPlan, Special, Tric
 from distributed_downloader.fleet.running import Fleet, running_fleet
 from distributed_downloader.paths import Batch, OutputPaths
 from distributed_downloader.running.begin import settings_for
+from distributed_downloader.storage.batch_files import read_states
 from distributed_downloader.storage.dataset import Dataset
 from distributed_downloader.storage.removal import remove_images
-from distributed_downloader.storage.shards import read_states
 from tests.workflow.stages import SCRIPTS, Stages
 
 OF_TOOLS = ("tool", "remove", "restore", "compact", "resize", "near")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
+from distributed_downloader.checksums import is_whole
 from distributed_downloader.errors import StorageError
 from distributed_downloader.paths import Batch, OutputPaths
 from distributed_downloader.storage.batch_files import (
@@ -22,6 +23,7 @@ from distributed_downloader.storage.batch_files import (
     SUCCESSES_NAME,
     BatchFiles,
 )
+from distributed_downloader.storage.batch_tables import Allowed, write_table
 from distributed_downloader.storage.damage import (
     PLACES,
     TABLES,
@@ -30,7 +32,7 @@ from distributed_downloader.storage.damage import (
     damaged_tables,
 )
 from distributed_downloader.storage.removal import remove_images
-from distributed_downloader.storage.shards import Allowed, replace_table
+from distributed_downloader.storage.shards import next_number
 from distributed_downloader.tables import ERRORS, REMOVED, SUCCESSES
 
 TOOL = "verify"  # what removed.parquet says of rows that were taken out here
@@ -104,7 +106,7 @@ def _take_out(damage: Damage, allowed: Allowed) -> None:
     path = damage.path
     if path.name in TABLES:
         (path.parent / COMPLETED_NAME).unlink(missing_ok=True)
-        replace_table(path, pl.LazyFrame(schema=_SCHEMAS[path.name]), allowed)
+        _replace_table(path, pl.LazyFrame(schema=_SCHEMAS[path.name]), allowed)
     else:
         shutil.rmtree(path.parent)
 
@@ -119,3 +121,14 @@ def _marks(damages: Sequence[Damage]) -> pl.DataFrame:
         for damage in damages
     ]
     return pl.concat(tables)
+
+
+def _replace_table(path: Path, table: pl.LazyFrame, allowed: Allowed) -> None:
+    """Replace one of a batch's tables, damaged or gone, by this one, which took in no part.
+
+    The numbers of shards go on from what the other table remembers.
+    """
+    others = [path.with_name(name) for name in (SUCCESSES_NAME, ERRORS_NAME) if name != path.name]
+    whole = [other for other in others if other.exists() and is_whole(other)]
+    number = next_number(path.parent, *whole)
+    write_table(path, table, {"absorbed": "[]", "next_shard": str(number)}, allowed)

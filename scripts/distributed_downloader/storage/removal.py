@@ -19,12 +19,8 @@ from distributed_downloader.storage.batch_files import (
     SUCCESSES_NAME,
     BatchFiles,
 )
-from distributed_downloader.storage.shards import (
-    Allowed,
-    move_images,
-    read_metadata,
-    write_table,
-)
+from distributed_downloader.storage.batch_tables import Allowed, read_metadata, write_table
+from distributed_downloader.storage.shards import move_images
 from distributed_downloader.tables import REMOVED, SUCCESSES
 
 _HAS_BYTES = pl.col("file").is_not_null()

@@ -27,12 +27,9 @@ from distributed_downloader.paths import Batch
 from distributed_downloader.records import Encoded, Failed
 from distributed_downloader.settings import Images
 from distributed_downloader.storage.batch_files import SUCCESSES_NAME
-from distributed_downloader.storage.shards import (
-    clear_away,
-    new_shard,
-    read_metadata,
-    write_table,
-)
+from distributed_downloader.storage.batch_tables import read_metadata, write_table
+from distributed_downloader.storage.consolidation import clear_away
+from distributed_downloader.storage.shards import new_shard
 from distributed_downloader.tables import SUCCESSES
 from distributed_downloader.tools.filters import FilterRegister, PythonFilterToolBase
 from distributed_downloader.tools.partition import Interrupted, Partition, StoredImage

@@ -9,9 +9,9 @@ from typing import ClassVar
 import polars as pl
 
 from distributed_downloader.paths import Batch
+from distributed_downloader.storage.consolidation import consolidate
 from distributed_downloader.storage.parts import list_parts
 from distributed_downloader.storage.removal import remove_images
-from distributed_downloader.storage.shards import consolidate
 from distributed_downloader.tools.partition import Partition
 from distributed_downloader.tools.runners import MPIRunnerTool
 

@@ -13,8 +13,8 @@ from distributed_downloader.errors import ConfigError
 from distributed_downloader.paths import Batch, OutputPaths
 from distributed_downloader.settings import Settings
 from distributed_downloader.storage.batch_files import REMOVED_NAME, BatchFiles
+from distributed_downloader.storage.consolidation import consolidate
 from distributed_downloader.storage.removal import Restored, restore_images
-from distributed_downloader.storage.shards import consolidate
 from distributed_downloader.tools.marks import Marks
 
 

@@ -10,9 +10,9 @@ from distributed_downloader.courtesy.ignored import read_ignored
 from distributed_downloader.errors import FolderError
 from distributed_downloader.paths import Batch
 from distributed_downloader.settings import Settings
+from distributed_downloader.storage.consolidation import consolidate
 from distributed_downloader.storage.mending import mend
 from distributed_downloader.storage.parts import list_parts
-from distributed_downloader.storage.shards import consolidate
 from distributed_downloader.waves.left import LeftRows
 from distributed_downloader.waves.worklist import count_left
 

@@ -18,8 +18,8 @@ from distributed_downloader.durable import read_json
 from distributed_downloader.errors import DamageError, LedgerError
 from distributed_downloader.paths import Batch
 from distributed_downloader.records import ErrorClass
+from distributed_downloader.storage.consolidation import consolidate
 from distributed_downloader.storage.removal import remove_images
-from distributed_downloader.storage.shards import consolidate
 from tests.unit.dataset_folder import OUTCOMES, RETRIES_WAVES, DatasetFolder
 
 A, A1, B = Batch("a.example", 0), Batch("a.example", 1), Batch("b.example", 0)

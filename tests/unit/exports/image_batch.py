@@ -9,7 +9,7 @@ from PIL import Image
 from distributed_downloader.exports.shards import PartitionImages
 from distributed_downloader.paths import Batch
 from distributed_downloader.storage.batch_files import BatchFiles
-from distributed_downloader.storage.shards import consolidate
+from distributed_downloader.storage.consolidation import consolidate
 from tests.unit.storage_folder import BATCH, Folder, allowed, encoded, fetched, row
 
 FORMATS = ("JPEG", "PNG", "WEBP", "JPEG")

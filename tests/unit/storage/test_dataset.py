@@ -10,11 +10,11 @@ from PIL import Image
 
 from distributed_downloader.errors import FolderError
 from distributed_downloader.paths import Batch, OutputPaths
+from distributed_downloader.storage import consolidation
 from distributed_downloader.storage import dataset as dataset_module
-from distributed_downloader.storage import shards
+from distributed_downloader.storage.consolidation import consolidate
 from distributed_downloader.storage.dataset import TABLE, Dataset
 from distributed_downloader.storage.removal import remove_images
-from distributed_downloader.storage.shards import consolidate
 from tests.unit.storage_folder import (
     BATCH,
     NOT_FOUND,
@@ -204,7 +204,7 @@ def test_a_batch_of_errors_alone_has_no_images(out, consolidates):
 
 @pytest.mark.parametrize("has_looked", [True, False])
 def test_images_are_found_again_after_a_consolidation(folder, monkeypatch, has_looked):
-    monkeypatch.setattr(shards, "MAX_SMALL_SHARDS", 1)
+    monkeypatch.setattr(consolidation, "MAX_SMALL_SHARDS", 1)
     folder.commit({1: "ok", 2: "ok"})
     consolidated(folder)
     folder.commit({3: "ok"}, wave=1)

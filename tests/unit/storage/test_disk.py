@@ -12,12 +12,12 @@ from distributed_downloader.accounts.verification import verify_dataset
 from distributed_downloader.errors import StorageError
 from distributed_downloader.paths import Batch
 from distributed_downloader.records import ErrorClass
-from distributed_downloader.storage import parts, removal, shards
+from distributed_downloader.storage import batch_tables, consolidation, parts, removal, shards
 from distributed_downloader.storage.batch_files import BatchFiles
+from distributed_downloader.storage.consolidation import consolidate
 from distributed_downloader.storage.damage import damaged_images, damaged_tables
 from distributed_downloader.storage.mending import PLACES
 from distributed_downloader.storage.removal import remove_images
-from distributed_downloader.storage.shards import consolidate
 from tests.unit.dataset_folder import DatasetFolder
 from tests.unit.storage.test_takeover import removal_of
 from tests.unit.storage_folder import Folder, allowed, failed
@@ -139,9 +139,9 @@ def test_a_power_cut_at_any_moment_costs_nothing_that_was_committed(
         disk.fsync_path(path)
         look()
 
-    for module in (durable, parts, shards):
+    for module in (durable, parts, batch_tables):
         monkeypatch.setattr(module, "fsync_path", fsync_path)
-    for module in (parts, shards, removal):
+    for module in (parts, consolidation, shards, removal):
         monkeypatch.setattr(module, "crash_point", look)
     for wave, numbers in enumerate(((1, 2), (3, 4), (5,))):
         folder.commit(dict.fromkeys(numbers, "ok") | {n + 10: failed() for n in numbers}, wave=wave)

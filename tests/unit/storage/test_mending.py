@@ -11,9 +11,10 @@ import pytest
 
 from distributed_downloader.errors import LockError, StorageError
 from distributed_downloader.records import State
+from distributed_downloader.storage.batch_files import BatchFiles
+from distributed_downloader.storage.consolidation import consolidate
 from distributed_downloader.storage.damage import damaged_images, damaged_tables
 from distributed_downloader.storage.mending import PLACES, Mender, mend
-from distributed_downloader.storage.shards import BatchFiles, consolidate
 from distributed_downloader.waves.writers import writing_alone
 from tests.unit.storage_folder import Folder, allowed, failed, image_bytes
 

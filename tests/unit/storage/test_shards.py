@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from distributed_downloader.errors import LockError
 from distributed_downloader.records import ErrorClass, State
-from distributed_downloader.storage import parts, shards
+from distributed_downloader.storage import consolidation, parts, shards
 from distributed_downloader.storage import removal as removing
-from distributed_downloader.storage.batch_files import MAX_REDIRECTS, STATES
+from distributed_downloader.storage.batch_files import MAX_REDIRECTS, STATES, read_states
+from distributed_downloader.storage.consolidation import consolidate
 from distributed_downloader.storage.image_files import ImageFile
 from distributed_downloader.storage.parts import PROFILE_WAVE, list_parts
 from distributed_downloader.storage.removal import compact_batch, remove_images
-from distributed_downloader.storage.shards import consolidate, read_states
 from distributed_downloader.tables import ERRORS, REMOVED, SUCCESSES
 from tests.unit.storage_folder import (
     BATCH,
@@ -147,7 +147,7 @@ def test_a_shard_has_a_limit(folder, monkeypatch):
 
 
 def test_small_shards_are_merged_when_many(folder, monkeypatch):
-    monkeypatch.setattr(shards, "MAX_SMALL_SHARDS", 3)
+    monkeypatch.setattr(consolidation, "MAX_SMALL_SHARDS", 3)
     for number in range(3):
         folder.commit({number: "ok"}, wave=number)
         consolidated(folder)
@@ -159,8 +159,8 @@ def test_small_shards_are_merged_when_many(folder, monkeypatch):
 
 
 def test_large_shards_are_left_alone(folder, monkeypatch):
-    monkeypatch.setattr(shards, "MAX_SMALL_SHARDS", 2)
-    monkeypatch.setattr(shards, "SMALL_SHARD_BYTES", 1)
+    monkeypatch.setattr(consolidation, "MAX_SMALL_SHARDS", 2)
+    monkeypatch.setattr(consolidation, "SMALL_SHARD_BYTES", 1)
     for number in range(5):
         folder.commit({number: "ok"}, wave=number)
         consolidated(folder)
@@ -432,7 +432,7 @@ def stop_at(monkeypatch, point, times=1):
                 raise Killed
 
     monkeypatch.setattr(parts, "crash_point", crash_point)
-    for module in (shards, removing):
+    for module in (consolidation, shards, removing):
         monkeypatch.setattr(module, "crash_point", crash_point)
 
 
@@ -505,7 +505,7 @@ def expected_state(outcomes):
 WORK_AND_DIE = """
 import sys
 from pathlib import Path
-from distributed_downloader.storage.shards import consolidate
+from distributed_downloader.storage.consolidation import consolidate
 from tests.unit.storage_folder import *
 folder = Folder(Path(sys.argv[1]))
 consolidate(folder.batch, folder.paths, 4, retries_waves=3, allowed=allowed)

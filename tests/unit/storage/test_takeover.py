@@ -10,10 +10,10 @@ import polars as pl
 import pytest
 
 from distributed_downloader.storage.batch_files import BatchFiles
+from distributed_downloader.storage.consolidation import consolidate
 from distributed_downloader.storage.lock import Lock
 from distributed_downloader.storage.lock_watch import Clock
 from distributed_downloader.storage.parts import list_parts
-from distributed_downloader.storage.shards import consolidate
 from tests.unit.storage_folder import Folder, allowed
 
 ROOT = Path(__file__).parents[3]
@@ -24,7 +24,7 @@ import os, signal, sys
 from pathlib import Path
 from distributed_downloader import durable
 from distributed_downloader.errors import LockError
-from distributed_downloader.storage import parts, removal, shards
+from distributed_downloader.storage import consolidation, parts, removal, shards
 from distributed_downloader.storage.lock import Lock
 from tests.unit.storage_folder import Folder
 from tests.unit.storage.test_takeover import removal_of
@@ -33,7 +33,8 @@ def sleep_at(name):
     if name == sys.argv[2]:
         os.kill(os.getpid(), signal.SIGSTOP)
 
-parts.crash_point = removal.crash_point = shards.crash_point = sleep_at
+for module in (consolidation, parts, removal, shards):
+    module.crash_point = sleep_at
 folder = Folder(Path(sys.argv[1]))
 lock = Lock.acquire(folder.paths.writer_lock, role="wave 0")
 stop = lock.keep_beating(0.02)
@@ -45,7 +46,8 @@ try:
     elif sys.argv[2].startswith("remove"):
         removal.remove_images(folder.batch, folder.paths, removal_of(1), allowed=lock.check)
     else:
-        shards.consolidate(folder.batch, folder.paths, 9, retries_waves=1, allowed=lock.check)
+        settle = consolidation.consolidate
+        settle(folder.batch, folder.paths, 9, retries_waves=1, allowed=lock.check)
 except LockError as error:
     print(error)
     sys.exit(3)

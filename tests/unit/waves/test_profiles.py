@@ -9,8 +9,8 @@ from distributed_downloader.errors import DownloaderError
 from distributed_downloader.paths import Batch
 from distributed_downloader.records import ErrorClass, Failed, Fetched
 from distributed_downloader.storage import store
+from distributed_downloader.storage.batch_files import read_states
 from distributed_downloader.storage.lock import Lock, request_stop
-from distributed_downloader.storage.shards import read_states
 from distributed_downloader.waves import profiles, rank, wave
 from distributed_downloader.waves.profiles import GENTLE_RATE, Sampled, limits_of, profile_servers
 from tests.unit.batches import partition

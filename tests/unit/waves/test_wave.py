@@ -14,8 +14,8 @@ from distributed_downloader.durable import read_json, write_json
 from distributed_downloader.errors import DownloaderError, StorageError
 from distributed_downloader.paths import Batch
 from distributed_downloader.storage import store
+from distributed_downloader.storage.batch_files import read_states
 from distributed_downloader.storage.lock import Lock, request_stop
-from distributed_downloader.storage.shards import read_states
 from distributed_downloader.waves import rank, settling, tries, wave
 from distributed_downloader.waves.deadline import Deadline
 from distributed_downloader.waves.due import PROGRESS, STARTED

@@ -6,8 +6,8 @@ import pytest
 
 from distributed_downloader.errors import FolderError
 from distributed_downloader.paths import Batch
+from distributed_downloader.storage.consolidation import consolidate
 from distributed_downloader.storage.parts import list_parts
-from distributed_downloader.storage.shards import consolidate
 from distributed_downloader.waves.left import LeftRows
 from distributed_downloader.waves.settling import settle_batches
 from distributed_downloader.waves.worklist import (
