@@ -41,6 +41,7 @@ from distributed_downloader.wire.fetching import Answer, FetchLimits, fetch
 log = logging.getLogger(__name__)
 
 ROBOTS_TOTAL_S = 30.0
+GUARDED = (ErrorClass.PRIVATE_ADDRESS, ErrorClass.NO_CONTACT)
 KEPT = (httpx.codes.OK, httpx.codes.NOT_MODIFIED)  # answers whose image is kept, or stays
 
 
@@ -99,6 +100,7 @@ class Permission:
         self._cache = RobotsCache(settings.paths.robots, self._agent)
         self._rules_of = lru_cache(maxsize=10_000)(lambda server: rules_of(server, settings))
         self._failures: dict[str, Failed] = {}  # by authority: why there is no robots.txt
+        self._guarded: dict[str, Failed] = {}  # by authority: why our own guard lets nobody there
         self._limits = FetchLimits(
             total_s=min(settings.timeouts.total_s, ROBOTS_TOTAL_S),
             min_bytes_per_s=settings.timeouts.min_bytes_per_s,
@@ -137,8 +139,12 @@ class Permission:
 
     async def _rules(self, authority: str, turns: Turns) -> Rules:
         async def ask(url: str) -> RobotsAnswer:
+            if authority in self._guarded:  # its rows need no turns to hear it again
+                raise _NotAskedError(self._guarded[authority])
             outcome = await self._fetch(url, turns)
             if isinstance(outcome, Failed) and _says_nothing(outcome, authority):
+                if outcome.error_class in GUARDED:
+                    self._guarded[authority] = outcome
                 raise _NotAskedError(outcome)
             answer = answer_of(outcome)
             self._failures.pop(authority, None)

@@ -161,6 +161,16 @@ async def test_an_address_that_is_not_asked_is_no_leave_for_when_it_may_be(permi
     assert again.error_class is ErrorClass.ROBOTS_DISALLOWED
 
 
+async def test_what_our_guard_refuses_is_refused_for_all_rows_of_the_server_at_once(permission_of):
+    private = PrivateAddressError("10.0.0.1 is not public", request=httpx.Request("GET", URL))
+    site, turns = Site(a_org=private), Turns()
+    permission = permission_of(site)
+    first = await permission.refusal(URL, turns)
+    others = [await permission.refusal(f"http://a.org/{n}", turns) for n in range(3)]
+    assert others == [first] * 3
+    assert len(site.asked) == len(turns.answers) == 1
+
+
 async def test_one_that_moved_to_a_group_of_another_rank_counts_as_none(permission_of):
     moved = httpx.Response(301, headers={"Location": "http://b.org/robots.txt"})
     stops = {"http://b.org/robots.txt": Redirected("http://b.org/robots.txt")}
