@@ -24,20 +24,21 @@ import numpy.typing as npt
 import polars as pl
 from PIL import Image
 
-from distributed_downloader.errors import FolderError
 from distributed_downloader.lists.generations import Generation
-from distributed_downloader.paths import OUTPUT_STRUCTURE, Batch, OutputPaths
+from distributed_downloader.paths import OutputPaths
 from distributed_downloader.storage.batch_files import BatchFiles
 from distributed_downloader.storage.dataset_index import ATTEMPTS, DatasetIndex, places_of
+from distributed_downloader.storage.dataset_table import (
+    batch_folders,
+    images_folder,
+    rows_of,
+    table_of,
+)
 from distributed_downloader.storage.duplicates import OWN, Duplicates
 from distributed_downloader.storage.image_files import ImageFile
-from distributed_downloader.tables import SUCCESSES
 
 MAX_OPEN_FILES = 128
 MAX_TABLES = 4  # batches whose rows are held in memory
-
-_BATCH: dict[str, type[pl.DataType]] = {"server_name": pl.String, "partition_id": pl.Int64}
-TABLE = pl.Schema([*SUCCESSES.items(), *_BATCH.items()])
 
 Body = bytes  # the name is a method of Dataset, too
 
@@ -75,8 +76,8 @@ class Dataset:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Raises FolderError if there is no dataset."""
-        self.path = _images_folder(Path(path))
-        self._batches = tuple(_batch_folders(self.path))
+        self.path = images_folder(Path(path))
+        self._batches = tuple(batch_folders(self.path))
         self._index = DatasetIndex.of(self._batches)
         self._open()
 
@@ -201,16 +202,7 @@ class Dataset:
 
     def table(self) -> pl.LazyFrame:
         """One row an image, in the order of positions: successes, server_name, partition_id."""
-        frames: list[pl.LazyFrame] = []
-        plain: list[Path] = []
-        for folder in self._batches:
-            look = BatchFiles.of(folder)
-            if look.is_plain and look.has_successes:
-                plain.append(folder)
-                continue
-            frames += [_scan_plain(plain), _with_batch(look)]
-            plain = []
-        return pl.concat([*frames, _scan_plain(plain)])
+        return table_of(self._batches)
 
     def close(self) -> None:
         """Close the files; the next read opens them again."""
@@ -255,7 +247,7 @@ class Dataset:
         with self._lock:
             if batch not in self._tables:
                 look = BatchFiles.of(self._batches[batch])
-                self._tables[batch] = _with_batch(look).collect()
+                self._tables[batch] = rows_of(look).collect()
                 if len(self._tables) > MAX_TABLES:
                     self._tables.popitem(last=False)
             return self._tables[batch]
@@ -264,41 +256,3 @@ class Dataset:
         with self._lock:
             self._tables.pop(batch, None)
             self._index.update(batch, places_of(self._batches[batch]))
-
-
-def _images_folder(path: Path) -> Path:
-    path = path.absolute()
-    for folder in (path / OUTPUT_STRUCTURE["images_folder"], path):
-        if folder.is_dir() and (folder != path or any(folder.glob("server_name=*"))):
-            return folder
-    raise FolderError(
-        f"There is no dataset in {path}: neither an images folder in it nor folders server_name=*. "
-        "Give the path_to_output of a run, or its images folder."
-    )
-
-
-def _batch_folders(images: Path) -> Iterator[Path]:
-    found = []
-    for folder in images.glob("server_name=*/partition_id=*"):
-        try:
-            found.append((Batch.from_folder(folder), folder))
-        except ValueError:
-            continue
-    yield from (folder for _, folder in sorted(found))
-
-
-def _scan_plain(folders: list[Path]) -> pl.LazyFrame:
-    """The tables of many batches by one scan; polars reads server_name from the folders' names."""
-    if not folders:
-        return pl.LazyFrame(schema=TABLE)
-    paths = [folder / "successes.parquet" for folder in folders]
-    table = pl.scan_parquet(paths, hive_partitioning=True, hive_schema=_BATCH, glob=False)
-    return table.select(TABLE.names())
-
-
-def _with_batch(look: BatchFiles) -> pl.LazyFrame:
-    batch = Batch.from_folder(look.folder)
-    return look.images().with_columns(
-        server_name=pl.lit(batch.server_name),
-        partition_id=pl.lit(batch.partition_id, pl.Int64),
-    )

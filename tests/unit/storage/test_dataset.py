@@ -13,7 +13,8 @@ from distributed_downloader.paths import Batch, OutputPaths
 from distributed_downloader.storage import consolidation
 from distributed_downloader.storage import dataset as dataset_module
 from distributed_downloader.storage.consolidation import consolidate
-from distributed_downloader.storage.dataset import TABLE, Dataset
+from distributed_downloader.storage.dataset import Dataset
+from distributed_downloader.storage.dataset_table import TABLE
 from distributed_downloader.storage.removal import remove_images
 from tests.unit.storage_folder import (
     BATCH,
