@@ -4,12 +4,13 @@ So many failures in a row (no name, no connection, no answer in time, or 403) op
 breaker for as long as a first block; any other answer closes it. When its time is over one more
 failure opens it again, for longer. A server is one host of a group: the others go on.
 
-Pure functions; times are seconds on the caller's clock.
+The decisions are pure functions; times are seconds on the caller's clock.
 """
 
 import math
 from dataclasses import dataclass
 
+from distributed_downloader.courtesy.answers import Answered
 from distributed_downloader.courtesy.budgets import Backoff
 from distributed_downloader.records import ErrorClass
 
@@ -60,3 +61,24 @@ def failed(
     longer_s = state.open_s * backoff.factor if state.open_s else backoff.first_s
     open_s = min(longer_s, backoff.max_s)
     return ServerState(failures, now + open_s, open_s, cause)
+
+
+class Breakers:
+    """Those of a group's servers, over time."""
+
+    def __init__(self) -> None:
+        self._states: dict[str, ServerState] = {}  # of servers that failed last
+
+    def of(self, server: str) -> ServerState:
+        """What its failures in a row have come to."""
+        return self._states.get(server, ALIVE)
+
+    def heard(self, answer: Answered, server: str, now: float, backoff: Backoff) -> ServerState:
+        """The same, after one more answer."""
+        cause = cause_of(answer.status, answer.error_class)
+        if cause is None:
+            self._states.pop(server, None)
+            return ALIVE
+        state = failed(self.of(server), cause, now - answer.latency_s, now, backoff)
+        self._states[server] = state
+        return state

@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from distributed_downloader.courtesy import backoff, breaker, rates
+from distributed_downloader.courtesy import backoff, rates
 from distributed_downloader.courtesy.allowance import Allowance
 from distributed_downloader.courtesy.answers import Answered, Verdict, change_sentence
 from distributed_downloader.courtesy.audit import Tallies
+from distributed_downloader.courtesy.breaker import Breakers
 from distributed_downloader.courtesy.budgets import Budget, stricter
 from distributed_downloader.courtesy.door import Door
 from distributed_downloader.courtesy.headers import exhausted_s, retry_after_s
@@ -53,7 +54,7 @@ class GroupPace:
         self._empty(max(start, self._state.blocked_until))
         self._mean_bytes_before = memory.mean_bytes
         self._allowance = Allowance(budget, (memory.hour_bytes, memory.day_bytes), start)
-        self._servers: dict[str, breaker.ServerState] = {}
+        self._breakers = Breakers()
         self._met = set(memory.servers)
         self._witness, self._answered_at = memory.witness, memory.answered
         self._cut_until, self._silent_s = -math.inf, 0.0
@@ -148,12 +149,11 @@ class GroupPace:
 
     def down_for_s(self, server: str) -> float:
         """Seconds that this server's breaker stays open: its rows wait for a later wave."""
-        state = self._servers.get(server, breaker.ALIVE)
-        return max(0.0, state.open_until - self._now())
+        return max(0.0, self._breakers.of(server).open_until - self._now())
 
     def why_down(self, server: str) -> str:
         """What this server failed with, the last time."""
-        return self._servers.get(server, breaker.ALIVE).cause
+        return self._breakers.of(server).cause
 
     def keep_apart(self, delay_s: float | None) -> None:
         """Obey a Crawl-delay (seconds) from now on."""
@@ -187,7 +187,7 @@ class GroupPace:
         self._allowance.received(answer.nbytes, now, self._wall())
         before = (self._state.blocked_until, self._rates.rate)
         costs_a_try = self._weigh(answer, now)
-        state = self._server_after(answer, server, now)
+        state = self._breakers.heard(answer, server, now, self._budget.backoff)
         return Verdict(
             costs_a_try=costs_a_try,
             blocked_for_s=self.blocked_for_s(),
@@ -254,17 +254,6 @@ class GroupPace:
         self._rates = state
         if is_other:
             self._turns.set_rate(state.rate, self._burst, now)
-
-    def _server_after(self, answer: Answered, server: str, now: float) -> breaker.ServerState:
-        cause = breaker.cause_of(answer.status, answer.error_class)
-        if cause is None:
-            self._servers.pop(server, None)
-            return breaker.ALIVE
-        state = self._servers.get(server, breaker.ALIVE)
-        sent = now - answer.latency_s
-        state = breaker.failed(state, cause, sent, now, self._budget.backoff)
-        self._servers[server] = state
-        return state
 
     def _is_stricter_than(self, blocked_until: float, rate: float) -> bool:
         """A raised rate may be forgotten without harm: it is written down now and then."""
