@@ -10,6 +10,7 @@ from snakemake.settings.enums import Quietness
 from snakemake_interface_logger_plugins.common import LogEvent
 
 MISSED = re.compile(r"MissingRuleException:\nNo rule to produce (\w+) \(")  # a target
+INTERRUPTED = "Terminating processes on user request"
 OF_A_JOB = (
     "RuleException",
     "Exiting because a job",
@@ -40,8 +41,9 @@ def hush(output):
 
 
 def point_to(account):
-    """Where Snakemake's own account of an error lies."""
-    print("Which job failed, and how:", *account, file=sys.stderr)
+    """Where Snakemake's own account of an error lies; who interrupts a run knows why it ended."""
+    if not any(INTERRUPTED in Path(file).read_text(errors="replace") for file in account):
+        print("Which job failed, and how:", *account, file=sys.stderr)
 
 
 hush(workflow.output_settings)

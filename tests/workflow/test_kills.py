@@ -107,6 +107,7 @@ def test_a_run_that_is_asked_to_end_loses_nothing(new_drill):
         assert not drill.parts()  # all of it consolidated
         assert drill.is_accounted_for()
         assert "run the same command again" in said
+        assert "Which job failed" not in said
     drill.workflow.finish()
     drill.assert_whole()
     assert drill.asked_again() == []
