@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -231,9 +232,34 @@ def remount(folder: Path, options: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
 
 
-def test_a_full_disk_is_one_sentence_and_after_making_room_the_same_command_goes_on(
-    new_drill, small_disk
-):
+@pytest.fixture
+def quota_disk(tmp_path) -> Iterator[Path]:
+    """An output folder with a quota of 4 MB, on a file system that has room."""
+    tools = shutil.which("mkfs.btrfs", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    if os.geteuid() != 0 or tools is None:
+        pytest.skip("only root may mount a disk, and only with btrfs-progs one with a quota")
+    image, root = tmp_path / "image", tmp_path / "disk"
+    root.mkdir()
+    image.touch()
+    os.truncate(image, 200_000_000)
+    subprocess.run([tools, "-q", str(image)], check=True)
+    subprocess.run(["mount", "-o", "loop", str(image), str(root)], check=True)
+    try:
+        subprocess.run(["btrfs", "-q", "subvolume", "create", str(root / "out")], check=True)
+        subprocess.run(["btrfs", "quota", "enable", str(root)], check=True)
+        limit(root / "out", "4M")
+        (tmp_path / "out").symlink_to(root / "out")
+        yield tmp_path / "out"
+    finally:
+        subprocess.run(["umount", "-l", str(root)], check=True)
+
+
+def limit(folder: Path, most: str) -> None:
+    subprocess.run(["btrfs", "qgroup", "limit", most, str(folder)], check=True)
+
+
+def full_disk(new_drill, folder: Path, reason: str):
+    """A run that does not fit, and says so in one sentence; its drill."""
     host = HostPlan(name="a.one.test", address="127.0.40.1", images=80, photos="real")
     drill = new_drill(
         host,
@@ -245,10 +271,25 @@ def test_a_full_disk_is_one_sentence_and_after_making_room_the_same_command_goes
     sentences = errors_in(full.stdout)
     assert 1 <= len(sentences) <= 3, full.stdout  # the wave's; perhaps verify's and the report's
     for sentence in sentences:
-        assert sentence.startswith(f"error: Cannot write {small_disk}"), full.stdout
-        assert "No space left on device. Make room" in sentence
+        assert sentence.startswith(f"error: Cannot write {folder}"), full.stdout
+        assert f"{reason}. Make room" in sentence
     assert "Traceback" not in full.stdout
+    return drill
 
+
+def test_a_quota_is_one_sentence_and_with_a_larger_one_the_same_command_goes_on(
+    new_drill, quota_disk
+):
+    drill = full_disk(new_drill, quota_disk, "Disk quota exceeded")
+    limit(quota_disk.resolve(), "none")
+    drill.workflow.finish()
+    drill.assert_stored()
+
+
+def test_a_full_disk_is_one_sentence_and_after_making_room_the_same_command_goes_on(
+    new_drill, small_disk
+):
+    drill = full_disk(new_drill, small_disk, "No space left on device")
     remount(small_disk, "ro")
     refused = drill.workflow.run()
     assert refused.returncode == 1
