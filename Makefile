@@ -32,9 +32,10 @@ SECONDS := 900
 drill: setup
 	@$(BIN)/python -m tests.chaos --rounds $(ROUNDS) --seconds $(SECONDS)
 
-# Every property, with many more examples: URLs, headers, configs, lists, images. EXAMPLES=20000 make fuzz
+# Every property, with more examples: URLs, headers, configs, lists, archives, images; some minutes.
+# EXAMPLES=20000 make fuzz, or make fuzz EXAMPLES=20000: each property with so many, instead of 600.
 fuzz: setup
-	@$(BIN)/python -m pytest -m hypothesis --hypothesis-profile fuzz --timeout 0 tests/unit
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m hypothesis --hypothesis-profile fuzz --timeout 0 tests/unit
 
 # On a real Slurm of four nodes on this machine: as root; what is missing is installed, see the script.
 test-slurm: setup

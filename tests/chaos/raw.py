@@ -70,10 +70,14 @@ async def _serve(lanes: int, log: AccessLog, pipe: Connection) -> None:
 
 
 class Address:
-    """Where the n-th mode of a lane is, and its name in the log."""
+    """Where the n-th mode of a lane is, and its name in the log.
+
+    Those with TLS share their names in URLs, and so one address; their ports differ.
+    """
 
     def __init__(self, lane: int, number: int) -> None:
-        self.ip = f"127.{60 + lane}.1.{number}"
+        has_tls = RAW_MODES[number - 1] in TLS_MODES
+        self.ip = f"127.{60 + lane}.1.{250 if has_tls else number}"
         self.name = f"raw-{number}-{lane}.test"
 
 

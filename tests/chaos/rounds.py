@@ -27,7 +27,7 @@ CONFIG: dict[str, Any] = {
         "backoff": {"first_s": 0.2, "max_s": 1},
         "wait_s": 20,
     },
-    "timeouts": {"connect_s": 5, "total_s": 5},  # what a busy machine needs for a handshake
+    "timeouts": {"connect_s": 3, "total_s": 4},
     "retries": {"per_row": 1, "waves": 2},
     "flush": {"seconds": FLUSH_S},
     # what the modes are made to exceed

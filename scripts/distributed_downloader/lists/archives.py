@@ -8,8 +8,12 @@
    gives the same order, and memory depends on the size of a bucket only.
 """
 
+import lzma
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +29,17 @@ SMALL_BYTES = 256 << 20  # of text: about so much memory
 BUCKET_BYTES = 64 << 20
 PIECE_ROWS = 500_000
 READ_BYTES = 1 << 20
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    NotImplementedError,  # a packing, or a version, that zipfile does not know
+    RuntimeError,  # encrypted
+    EOFError,
+    OSError,
+    ValueError,  # an offset below zero
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +98,7 @@ def _stem(name: str) -> str:
 
 
 def _in_zip(path: Path, archive: Archive) -> Joined:
-    with zipfile.ZipFile(path) as opened:
+    with _opened(path) as opened:
         names = {_stem(name): name for name in opened.namelist() if not name.endswith("/")}
     if archive.table not in names:
         raise InputError(
@@ -101,9 +116,22 @@ def scan_zipped(member: Member) -> pl.LazyFrame:
 
 
 def _unzipped(member: Member) -> Iterator[bytes]:
-    with zipfile.ZipFile(member.path) as archive, archive.open(str(member.inside)) as stream:
+    with _opened(member.path) as archive, archive.open(str(member.inside)) as stream:
         while block := stream.read(READ_BYTES):
             yield block
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """A zip that may be cut, damaged or encrypted: zipfile has many words for that."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except _ZIP_ERRORS as error:
+        told = str(error) or type(error).__name__
+        raise InputError(
+            f"{path} cannot be read to its end ({told}); mend or replace it."
+        ) from error
 
 
 def join(

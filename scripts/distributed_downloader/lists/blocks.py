@@ -71,3 +71,5 @@ def _whole_lines(stream: Iterable[bytes], name: str) -> Iterator[bytes]:
             yield whole + end
     if last := b"".join(held):
         yield last
+    elif not line:
+        raise InputError(f"{name} is empty, without even a header line; replace it.")

@@ -4,6 +4,8 @@ import gzip
 import io
 import json
 import tempfile
+import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +89,54 @@ def test_any_list_is_accounted_for_or_refused_in_one_sentence(content: bytes) ->
         assert counts.rows == counts.fetchable + counts.duplicates + counts.rejected > 0
         written = pl.read_parquet(settings.paths.partitions)["rows"].sum()
         assert written == counts.fetchable
+
+
+TEXTS = st.text(st.characters(blacklist_categories=["Cs"]), max_size=12)
+MEDIA = ("gbifID", "type", "format", "identifier", "license")
+GBIF_ROWS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "gbifID": st.sampled_from(["1", "2", "", '"']),
+            "type": st.sampled_from(["StillImage", "", "Sound"]),
+            "format": st.sampled_from(["image/jpeg", ""]) | TEXTS,
+            "identifier": CELLS.map(str),
+            "license": TEXTS,
+        }
+    ),
+    min_size=1,
+    max_size=5,
+)
+MEMBERS = st.sampled_from(["multimedia.txt", "occurrence.txt", "meta.xml", "../multimedia.txt"])
+
+
+def as_archive(rows: list[dict[str, str]], extra: str, junk: bytes) -> bytes:
+    """As GBIF sends it, with a member that may be there already."""
+    lines = [MEDIA, *([row[name] for name in MEDIA] for row in rows)]
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(action="ignore"), zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("multimedia.txt", "\n".join("\t".join(line) for line in lines))
+        archive.writestr("occurrence.txt", "gbifID\tbasisOfRecord\n1\tHUMAN_OBSERVATION\n")
+        archive.writestr(extra, junk)
+    return buffer.getvalue()
+
+
+@given(GBIF_ROWS, MEMBERS, st.binary(max_size=40), st.integers(0, 5_000), st.integers(0, 255))
+def test_any_archive_is_accounted_for_or_refused_in_one_sentence(
+    rows: list[dict[str, str]], extra: str, junk: bytes, at: int, byte: int
+) -> None:
+    content = bytearray(as_archive(rows, extra, junk))
+    content[at % len(content)] ^= byte
+    if byte % 5 == 1:
+        del content[at % len(content) :]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "list.zip"
+        path.write_bytes(content)
+        settings = make_settings(Path(folder), path_to_input=str(path), initializer_type="gbif")
+        try:
+            counts = partition_urls(settings)
+        except DownloaderError as error:
+            assert str(error)
+            assert not settings.paths.urls.exists()
+            return
+        assert counts.rows == counts.fetchable + counts.duplicates + counts.rejected > 0
+        assert not (Path(folder).parent / "multimedia.txt").exists()
