@@ -8,6 +8,7 @@ import pytest
 from distributed_downloader.accounts import report
 from distributed_downloader.accounts.report import render, write_report
 from distributed_downloader.accounts.verification import verify_dataset
+from distributed_downloader.durable import read_json, write_json
 from distributed_downloader.paths import Batch
 from distributed_downloader.records import ErrorClass, State
 from tests.unit.dataset_folder import OUTCOMES, DatasetFolder
@@ -155,6 +156,21 @@ def test_many_servers_are_added_up(folder, html, monkeypatch):
     assert len(told) == 3
     assert sum(told) == folder.rows - folder.rejected - folder.duplicates
     assert "and 2 more servers" in render(settings, verify_dataset(settings))
+
+
+def test_the_first_files_of_the_input_are_named_with_size_and_hash(folder, html, monkeypatch):
+    monkeypatch.setattr(report, "SHOWN_FILES", 1)
+    settings = folder.settings()
+    summary = verify_dataset(settings)
+    first = {"path": "/data/a.csv", "bytes": 41_363, "mtime_ns": 5, "sha256": "ab12", "version": ""}
+    source = read_json(settings.paths.source)
+    write_json(
+        settings.paths.source, {**source, "files": [first, {**first, "path": "/data/b.csv"}]}
+    )
+    text = render(settings, summary)
+    assert "/data/a.csv (41.4 kB, SHA-256 ab12)" in text
+    assert "and 1 more" in text
+    assert "/data/b.csv" not in text
 
 
 def test_page_of_an_empty_run_is_a_page_too(tmp_path):
