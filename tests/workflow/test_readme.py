@@ -55,11 +55,7 @@ RUN_BY = {
         "test_the_demo_and_its_tools_are_jobs_and_come_to_what_they_come_to_anywhere"
     ),
     # of config/README.md: words that are added to a command above
-    "--config path_to_input=urls.txt path_to_output=dataset "
-    "downloader_parameters='{header: \"User-Agent: ...\"}'": (
-        "workflow/test_config_files.py::"
-        "test_settings_without_a_file_are_enough_and_jobs_get_them_as_variables"
-    ),
+    "--config 'flush={seconds: 5}'": "workflow/test_readme.py::test_the_commands_do_what_they_say",
     "--config verify=full": "workflow/test_readme.py::test_the_commands_do_what_they_say",
     "snakemake restore --config tool=<name>": (
         "workflow/test_readme.py::test_the_commands_do_what_they_say"
@@ -152,7 +148,7 @@ def test_the_commands_do_what_they_say(checkout, start_fleet, monkeypatch, capsy
                 f"{name}={shlex.quote(yaml.safe_dump(here[name], default_flow_style=True).strip())}"
                 for name in here
             ]
-            words = " ".join(["", *pairs, "verify=full"])
+            words = " ".join(["", *pairs, "verify=full", "'flush={seconds: 5}'"])
         assert said in answer(checkout, command + words)
         if command.startswith("cp "):
             assert (checkout / "my.yaml").read_text() == text("config/config.yaml")
