@@ -46,7 +46,7 @@ RUN_BY = {
     "make lint": CI,
     "make bench": CI,
     "make setup": CI,
-    ".venv/bin/python -m build": "workflow/test_packaging.py::built",
+    ".venv/bin/python -m build --no-isolation": "workflow/test_packaging.py::built",
     ".venv/bin/snakemake plan --profile slurm --configfile my.yaml": (
         "slurm/test_waves_on_slurm.py::test_a_plan_asks_for_samples_by_a_job_and_for_nothing_else"
     ),
