@@ -29,6 +29,10 @@ ALIASES = {
 }
 
 
+# Strangers' text that a spreadsheet would take for a formula, and run (OWASP, "CSV Injection").
+HARMLESS = pl.col(pl.String).str.replace(r"^([=+\-@\t\r])", "'${1}")
+
+
 def write_credits(settings: Settings) -> None:
     """Write the three tables anew from the images that are stored."""
     paths = settings.paths
@@ -46,11 +50,12 @@ def write_credits(settings: Settings) -> None:
     with whole_file(paths.credits) as beside:
         from_pieces(counted, CREDITS).sink_parquet(beside)
     with whole_file(paths.credits_csv) as beside:
-        pl.scan_parquet(paths.credits, glob=False).sink_csv(beside)
+        pl.scan_parquet(paths.credits, glob=False).with_columns(HARMLESS).sink_csv(beside)
     rows = [(key, images, "; ".join(sorted(classes[key]))) for key, images in datasets.items()]
     table = pl.DataFrame(rows, CREDITED_DATASETS, orient="row")
     with whole_file(paths.credited_datasets) as beside:
-        table.sort("images", "dataset_key", descending=[True, False]).write_csv(beside)
+        table = table.sort("images", "dataset_key", descending=[True, False])
+        table.with_columns(HARMLESS).write_csv(beside)
 
 
 def _by_dataset(credits: pl.DataFrame) -> Iterator[tuple[str, str, int]]:

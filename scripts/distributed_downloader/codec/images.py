@@ -5,8 +5,9 @@ Rules
 2. Pixels are counted from the header, before any are decoded.
 3. An image is stored upright (its EXIF orientation applied), its longest side at most `image_size`
    pixels, never enlarged; `mode` says what else may be done to its shape. Only the first frame.
-4. An image that is already so, in the wanted format, keeps its very bytes; `image_size: 0` keeps
-   the bytes of every image. They are decoded all the same, so what is stored can be read.
+4. An image that is already so, in the wanted format, keeps its very bytes, unless more is stuffed
+   into it than pixels need; `image_size: 0` keeps the bytes of every image. They are decoded all
+   the same, so what is stored can be read.
 5. Transparency is kept where the format can, else laid on white. Colours become RGB or grey of
    8 bits. Colour profiles and metadata are not copied; readable EXIF goes to the table.
 6. An image that is not whole is not stored: what is missing cannot be told from what was grey.
@@ -54,6 +55,7 @@ Image.MAX_IMAGE_PIXELS = None
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 ORIENTATION = 0x0112
+METADATA_BYTES = 1_000_000
 WEBP_BYTES = 16  # of memory that a pixel takes: four buffers, of four bytes each
 _HASHES = {"md5": hashlib.md5, "sha256": hashlib.sha256, "sha512": hashlib.sha512}
 
@@ -102,7 +104,8 @@ def _encode(body: bytes, settings: Images) -> Encoded:
     turn = _turn(exif, name)
     size = turned(image.size, turn)
     shape = shape_of(size, settings)
-    if _keeps_bytes(image, name, turn, shape.final == size, settings):
+    is_as_wanted = shape.final == size and len(body) <= _most_bytes(size)
+    if _keeps_bytes(image, name, turn, is_as_wanted, settings):
         reduce_jpeg(image, (1, 1))
         image.load()
         data, stored_size = body, size
@@ -171,12 +174,17 @@ def _turn(exif: Image.Exif | None, name: str) -> int:
 
 
 def _keeps_bytes(
-    image: ImageFile, name: str, turn: int, has_final_size: bool, settings: Images
+    image: ImageFile, name: str, turn: int, is_as_wanted: bool, settings: Images
 ) -> bool:
     if settings.image_size == 0:
         return True
-    as_wanted = has_final_size and turn == 1 and name == settings.format
-    return as_wanted and getattr(image, "n_frames", 1) == 1
+    is_as_wanted = is_as_wanted and turn == 1 and name == settings.format
+    return is_as_wanted and getattr(image, "n_frames", 1) == 1
+
+
+def _most_bytes(size: Size) -> int:
+    """What an honest image of this size has at most, with a profile and a page of EXIF."""
+    return METADATA_BYTES + 4 * size[0] * size[1]
 
 
 def _saved(image: Image.Image, settings: Images) -> bytes:

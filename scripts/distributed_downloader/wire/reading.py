@@ -20,6 +20,7 @@ import httpx
 
 from distributed_downloader.records import CONTENT_CODE, NETWORK_CODE, ErrorClass, Failed
 from distributed_downloader.settings import Settings
+from distributed_downloader.urls.authorities import without_credentials
 from distributed_downloader.wire.room import FIRST_BYTES, FREE_BYTES, Place
 
 DRAINED_BYTES = 65_536  # of an unwanted body: cheaper than a new connection
@@ -198,7 +199,7 @@ class Reader:
             return Failed(
                 ErrorClass.PROTOCOL,
                 CONTENT_CODE,
-                f"sent with Content-Encoding {quoted(label)}, which was not asked for",
+                f"sent with Content-Encoding {quoted(without_credentials(label))}, not asked for",
                 retryable=False,
             )
         if not packings or not body.startswith(_ZLIB_STARTS):

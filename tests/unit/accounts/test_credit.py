@@ -77,3 +77,17 @@ def test_a_dataset_without_images_owes_nobody(tmp_path: Path) -> None:
     write_credits(folder.settings())
     assert pl.read_parquet(folder.paths.credits).is_empty()
     assert pl.read_csv(folder.paths.credited_datasets).is_empty()
+
+
+def test_no_text_of_strangers_is_a_formula_in_a_spreadsheet(folder: DatasetFolder) -> None:
+    file = folder.paths.batch_urls(TWO)
+    table = pl.read_parquet(file, hive_partitioning=False)
+    evil = {"creator": '=HYPERLINK("http://x","a\nb")', "license": "@ask", "datasetKey": "+1+1"}
+    write_parquet(file, table.with_columns(**{name: pl.lit(cell) for name, cell in evil.items()}))
+    write_credits(folder.settings())
+    credits = pl.read_csv(folder.paths.credits_csv, schema=tables.CREDITS).filter(uuid="uuid-4")
+    assert credits["creator"].to_list() == ["'" + evil["creator"]]
+    assert credits["license"].to_list() == ["'@ask"]
+    assert "'+1+1" in pl.read_csv(folder.paths.credited_datasets)["dataset_key"]
+    exact = pl.read_parquet(folder.paths.credits).filter(uuid="uuid-4")
+    assert exact["creator"].to_list() == [evil["creator"]]
