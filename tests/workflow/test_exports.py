@@ -1,22 +1,24 @@
 """Every export and what looks at the images, over one downloaded dataset."""
 
-import gc
 import json
 import os
-import warnings
 
 import fsspec
+import mlcroissant
 import polars as pl
 import pytest
-import webdataset
 from moto.server import ThreadedMotoServer
 
-from distributed_downloader.configuration.config import resolve_config, settings_of
 from distributed_downloader.fleet.plan import HostPlan
-from tests.unit.toolbox.run_tool import ToolInProcess
+from tests.workflow.shards import keys_of
 
-# Their rules differ by a name only: the workflow runs two of them, the rest share its dataset.
-IN_PROCESS = ("export_webdataset", "export_files", "export_croissant", "contact_sheet")
+EXPORTS = (
+    "contact_sheet",
+    "export_croissant",
+    "export_files",
+    "export_parquet",
+    "export_webdataset",
+)
 
 
 @pytest.fixture
@@ -38,49 +40,48 @@ def storage(monkeypatch):
     server.stop()
 
 
-def keys_of(bodies, folder):
-    """The keys that the webdataset library finds in these tar shards."""
-    for number, body in enumerate(bodies):
-        (folder / f"{number}.tar").write_bytes(body)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # it leaves the files to the collector
-        dataset = webdataset.WebDataset(f"{folder}/{{0..{number}}}.tar", shardshuffle=False)
-        keys = {sample["__key__"] for sample in dataset if sample["jpg"] and sample["json"]}
-        del dataset
-        gc.collect()
-    return keys
-
-
-def test_one_dataset_in_every_shape_its_exports_far_away(
-    start_fleet, new_workflow, storage, tmp_path
-):
+@pytest.fixture
+def urls(start_fleet):
+    """Two servers, and the same image at another address."""
     fleet = start_fleet(
         HostPlan(name="a.museum.test", address="127.0.15.1", images=10, photos="small"),
         HostPlan(name="b.garden.test", address="127.0.15.2", images=10, photos="small"),
     )
-    urls = fleet.urls()
-    again = urls[0].replace("/photos/", "/copies/")  # the same image at another address
-    parameters = {"export_target": "s3://bucket/birds"}
-    workflow = new_workflow(fleet, [*urls, again], tools_parameters=parameters)
-    workflow.finish("near_duplicates", "export_parquet")
-    settings = settings_of(resolve_config(workflow.config))
-    for tool in IN_PROCESS:
-        assert ToolInProcess(settings, tool).run()["left"] == 0
+    return fleet, [*fleet.urls(), fleet.urls()[0].replace("/photos/", "/copies/")]
 
-    tools, stored = workflow.paths.tools, set(workflow.successes()["uuid"])
-    assert len(stored) == 21
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what mlcroissant calls
+def test_look_alikes_go_and_one_command_makes_every_shape_of_the_rest_far_away(
+    urls, new_workflow, storage, tmp_path
+):
+    parameters = {"export_target": "s3://bucket/birds", "near_remove": True}
+    tools = ["near_duplicates", "compact"]
+    workflow = new_workflow(*urls, tools=tools, tools_parameters=parameters)
+    said = workflow.finish()
+    assert "near_duplicates: 21 images done, 1 removed" in said
+    assert "compact: 1 image done" in said
+    assert workflow.states() == {"ok": 20, "removed": 1}
+    said = workflow.finish(*EXPORTS)
+    assert [tool for tool in EXPORTS if f"{tool}: 20 images done" in said] == list(EXPORTS)
+
+    tools, stored = workflow.paths.tools, sorted(workflow.successes()["uuid"])
     groups = pl.read_parquet(tools / "near_duplicates" / "groups.parquet")
-    twins = workflow.successes().filter(pl.col("identifier").is_in([urls[0], again]))
-    assert set(twins["uuid"]) <= set(groups["uuid"])
+    assert set(groups.filter("removed")["uuid_main"]) <= set(stored)
+    removed = pl.read_parquet(next(workflow.paths.images.rglob("removed.parquet")))
+    assert removed.select("tool", "refetch").rows() == [("near_duplicates", False)]
+    assert removed["file"].to_list() == [None]  # its bytes are reclaimed
     assert len(list((tools / "contact_sheet" / "sheets").glob("*.jpg"))) == 2
-    assert (workflow.paths.root / "croissant.json").exists()
+    about = mlcroissant.Dataset(workflow.paths.root / "croissant.json").metadata
+    assert not about.ctx.issues.errors
+    assert all("schema.org/license" in said for said in about.ctx.issues.warnings)  # a list of URLs
 
     far = fsspec.filesystem("s3", skip_instance_cache=True)
     written = {path: far.cat_file(path) for path in far.find("bucket/birds")}
-    tars = [body for path, body in written.items() if path.endswith(".tar")]
-    assert keys_of(tars, tmp_path) == stored
+    for number, path in enumerate(path for path in written if path.endswith(".tar")):
+        (tmp_path / f"{number}.tar").write_bytes(written[path])
+    assert keys_of(tmp_path.glob("*.tar")) == stored
     tables = [pl.read_parquet(body) for path, body in written.items() if ".parquet" in path]
-    assert set(pl.concat(tables)["uuid"]) == stored
-    assert len([path for path in written if path.endswith(".jpg")]) == 21
+    assert sorted(pl.concat(tables)["uuid"]) == stored
+    assert len([path for path in written if path.endswith(".jpg")]) == 20
     for tool in ("export_webdataset", "export_parquet", "export_files"):
-        assert json.loads(written[f"bucket/birds/{tool}/shards.json"])["images"] == 21
+        assert json.loads(written[f"bucket/birds/{tool}/shards.json"])["images"] == 20
