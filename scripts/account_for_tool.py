@@ -22,6 +22,13 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def what_was_done(images: int, removed: int, left: int, made: str) -> str:
+    """For people."""
+    gone = f", {count(removed)} removed" if removed else ""
+    rest = f", {count(left, 'partition')} left: the same command goes on" if left else ""
+    return f"{count(images, 'image')} done{gone}{rest}; see {made}".removesuffix("; see ")
+
+
 def main() -> None:
     args = parse()
     with reporting_errors():
@@ -31,9 +38,7 @@ def main() -> None:
         images, removed = (sum(job.get(key, 0) for job in jobs) for key in ("images", "removed"))
         left = jobs[-1]["left"] if jobs else 0
         if jobs:
-            gone = f", {count(removed)} removed" if removed else ""
-            rest = f", {count(left, 'partition')} left" if left else ""
-            tell(f"{args.tool}: {count(images, 'image')} done{gone}{rest}")
+            tell(f"{args.tool}: {what_was_done(images, removed, left, jobs[-1].get('made', ''))}")
         if removed:
             summary = verify_dataset(
                 settings, load_blocks=lambda: blocks_of(load_memories(settings))

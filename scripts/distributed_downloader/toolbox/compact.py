@@ -39,6 +39,11 @@ class Scheduler(DefaultScheduler):
 class Compaction(MPIRunnerTool):
     """Writes what is left of their shards anew."""
 
+    @property
+    def made(self) -> str:
+        """Smaller shards."""
+        return str(self.paths.images)
+
     def process(self, partition: Partition) -> int:
         """Reclaim one partition's bytes."""
         reclaimed = compact_batch(partition.batch, self.paths, allowed=self.job.allowed)

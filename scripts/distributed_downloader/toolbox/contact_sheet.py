@@ -6,6 +6,7 @@ bytes.
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -56,6 +57,11 @@ class SampleOfEachServer(PythonFilterToolBase):
 class ContactSheets(ImageRunner):
     """Makes thumbnails, and then a sheet of each server's."""
 
+    @property
+    def made(self) -> str:
+        """The sheets."""
+        return str(self.folder / "sheets")
+
     def process_image(self, image: StoredImage) -> Mapping[str, Any]:
         """Its thumbnail, and where that belongs."""
         place = {name: image.row[name] for name in _RANK}
@@ -63,7 +69,7 @@ class ContactSheets(ImageRunner):
 
     def finish(self, batches: list[Batch]) -> None:
         """Write the sheets, in place of those of an earlier run."""
-        folder = self.folder / "sheets"
+        folder = Path(self.made)
         files = [self.table_file(batch) for batch in batches]
         tables = [pl.read_parquet(file, hive_partitioning=False) for file in files]
         thumbnails = pl.concat([_THUMBNAILS.to_frame(), *tables], how="diagonal").sort(*_RANK)

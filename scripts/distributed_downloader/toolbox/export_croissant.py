@@ -16,6 +16,7 @@ from distributed_downloader.tools.runners import MPIRunnerTool
 from distributed_downloader.tools.schedulers import DefaultScheduler
 
 NAME = "export_croissant"
+FILE = "croissant.json"
 MOST_LICENSES = 50
 
 FilterRegister(NAME)(PythonFilterToolBase)
@@ -27,6 +28,11 @@ class CroissantMetadata(MPIRunnerTool):
     """Counts licences, partition after partition; then writes the file."""
 
     finish_depends_on = ("dataset_name", "dataset_description", "dataset_url", "export_target")
+
+    @property
+    def made(self) -> str:
+        """The file."""
+        return str(self.paths.root / FILE)
 
     def process(self, partition: Partition) -> int:
         """Nothing to do for a partition by itself."""
@@ -42,7 +48,7 @@ class CroissantMetadata(MPIRunnerTool):
             shards=f"{images}/server_name=*/partition_id=*/images-*.h5",
             parquet=f"{parquet.relative_to(root)}/*.parquet" if parquet.is_dir() else None,
         )
-        write_json(root / "croissant.json", told)
+        write_json(root / FILE, told)
 
     def _about(self, batches: list[Batch]) -> About:
         licenses: Counter[str | None] = Counter()

@@ -53,6 +53,11 @@ class ExportRunner(MPIRunnerTool):
         address = target_of(self).address.encode()
         return Notes(self.folder / "notes" / hashlib.blake2b(address, digest_size=8).hexdigest())
 
+    @property
+    def made(self) -> str:
+        """The target's address."""
+        return target_of(self).address
+
     def process(self, partition: Partition) -> int:
         """Write what is missing of a partition."""
         images = PartitionImages(partition.batch, partition.folder, partition.rows, partition.tick)

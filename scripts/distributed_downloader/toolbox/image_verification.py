@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 
 import polars as pl
 
@@ -51,6 +52,11 @@ class Verification(RemovalRunner):
     """Looks at each image, and removes the corrupted ones."""
 
     refetch = True
+
+    @property
+    def made(self) -> str:
+        """The lists of what is corrupted."""
+        return str(self.folder / "corrupted")
 
     @cached_property
     def codec(self) -> Codec:
@@ -98,7 +104,7 @@ class Verification(RemovalRunner):
                 yield image, reason
 
     def _list(self, partition: Partition, found: list[Corrupted]) -> None:
-        file = self.folder / "corrupted" / f"{self.job.world.rank}.csv"
+        file = Path(self.made, f"{self.job.world.rank}.csv")
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("a", newline="", encoding="utf-8") as lines:
             writer = csv.writer(lines, lineterminator="\n")

@@ -44,6 +44,11 @@ class NearDuplicates(ImageRunner, RemovalRunner):
     reason = "looks like another image"
     finish_depends_on = ("near_distance", "near_remove")
 
+    @property
+    def made(self) -> str:
+        """The groups."""
+        return str(self.folder / "groups.parquet")
+
     def process_image(self, image: StoredImage) -> Mapping[str, Any]:
         """What the image looks like."""
         return asdict(likeness_of(image.image))
@@ -60,7 +65,7 @@ class NearDuplicates(ImageRunner, RemovalRunner):
         groups = groups_of(best_first.drop("pixels"), int(self.parameters["near_distance"]))
         leaves = (pl.col("uuid") != pl.col("uuid_main")) & bool(self.parameters["near_remove"])
         groups = groups.with_columns(removed=leaves)
-        file = self.folder / "groups.parquet"
+        file = Path(self.made)
         write_parquet(file, pl.concat([groups, *self._removed_before(file)]))
         crash_point("near:before_removal")
         self._remove(groups.filter("removed"))

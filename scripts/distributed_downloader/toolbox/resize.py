@@ -84,6 +84,11 @@ class Resize(MPIRunnerTool):
         return self.paths.images if self.in_place else self.folder / "images"
 
     @property
+    def made(self) -> str:
+        """The folder of images."""
+        return str(self.images_folder)
+
+    @property
     def wanted(self) -> Images:
         """What becomes of an image."""
         size = self.parameters[SIZE_KEY]

@@ -66,6 +66,10 @@ class Runner(Protocol):
         """What is done."""
 
     @property
+    def made(self) -> str:
+        """Where what it makes lies."""
+
+    @property
     def paths(self) -> OutputPaths:
         """Where everything lies."""
 
@@ -112,6 +116,7 @@ class JobResult:
     left: int  # partitions
     stopped: str | None
     seconds: float
+    made: str  # where it lies
 
 
 class RankOfJob:
@@ -220,6 +225,7 @@ async def _end(runner: Runner, rank: RankOfJob, accounts: list[Account], began: 
         left=left,
         stopped=stopped,
         seconds=time.time() - began,
+        made=runner.made,
     )
 
 

@@ -22,6 +22,11 @@ class RemovalRunner(MPIRunnerTool):
     reason: ClassVar[str] = ""  # for the summary: a word or two, the same for all
     refetch: ClassVar[bool] = False  # whether they are to be fetched again
 
+    @property
+    def made(self) -> str:
+        """The list of what goes."""
+        return str(self.filter_table)
+
     def process(self, partition: Partition) -> int:
         """Remove what was picked."""
         uuids = partition.rows["uuid"]
