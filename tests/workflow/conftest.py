@@ -61,7 +61,7 @@ class Workflow:
 
     @property
     def paths(self) -> OutputPaths:
-        return OutputPaths.of(self.folder / "out")
+        return OutputPaths.of(self.folder / "out", self.config.get("output_structure", {}))
 
     def command(self, *words: str) -> list[str]:
         config = self.folder / "config.yaml"

@@ -103,3 +103,23 @@ def test_after_a_kill_there_a_rerun_ends_as_without(tool, name, begun, removed, 
             assert stages.play(config, stage) == 0, (folder.paths.root / "said.txt").read_text()
         results.append(everything(folder))
     assert results[0] == results[1]
+
+
+def test_a_partition_that_fails_is_told_by_the_exit_code_and_is_all_that_is_done_again(
+    begun, stages, tmp_path
+):
+    folder = ImagesFolder(tmp_path, rows=begun.rows)
+    shutil.copytree(begun.paths.root, folder.paths.root)
+    folder.set(new_resize_size=50)
+    shard = folder.paths.batch_images(TWO) / folder.images(TWO)["file"][0]
+    whole = shard.read_bytes()
+    shard.write_bytes(whole.replace(picture(4, (304, 300)), bytes(len(picture(4, (304, 300))))))
+    assert stages.play(folder.settings.raw, "resize") == 1
+    said = (folder.paths.root / "said.txt").read_text()
+    assert f"error: resize failed for 1 of 2 partitions: {TWO.folder}: 1 image cannot be" in said
+    shard.write_bytes(whole)
+    assert stages.play(folder.settings.raw, "resize") == 0
+    assert [line.split(",")[0] for line in folder.marks("resize")] == [
+        ONE.server_name,
+        TWO.server_name,
+    ]

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import sys
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -11,8 +13,9 @@ from distributed_downloader import Dataset, apply_tools
 from distributed_downloader.errors import ConfigError
 from distributed_downloader.fleet.plan import HostPlan, Special, Trick
 from tests.workflow.conftest import CHECKOUT
+from tests.workflow.shards import keys_of
 
-CHAIN = ["image_verification", "duplication_based", "size_based", "resize"]
+CHAIN = ["image_verification", "duplication_based", "size_based", "resize", "export_webdataset"]
 
 
 def test_the_whole_chain_finds_what_was_planted_and_runs_again_only_for_what_is_new(
@@ -52,12 +55,15 @@ def test_the_whole_chain_finds_what_was_planted_and_runs_again_only_for_what_is_
     listed = pl.read_csv(workflow.paths.tools / "image_verification" / "corrupted" / "*.csv")
     assert listed["uuid"].to_list() == [broken]
     assert longest_sides(workflow, 11) <= 64
+    assert shards(workflow) == sorted(workflow.successes()["uuid"])
 
     asked = len(fleet.accesses())
     workflow.finish()  # the corrupted one is fetched again, and nothing else
     assert set(fleet.accesses()[asked:]["path"]) - {"/robots.txt"} == {path_of(workflow, broken)}
     assert workflow.states() == {"ok": 12, "removed": 14}
     assert longest_sides(workflow, 12) <= 64
+    assert shards(workflow) == sorted(workflow.successes()["uuid"])
+    assert broken in shards(workflow)
 
     said = workflow.finish("restore", "--config", "tool=size_based")
     assert "6 images that size_based removed are back" in said
@@ -93,49 +99,88 @@ def longest_sides(workflow, images):
         return max(max(record.image.size) for record in dataset)
 
 
+def shards(workflow):
+    """What is in them."""
+    return keys_of((workflow.paths.tools / "export_webdataset" / "data").glob("*.tar"))
+
+
 OLD_MANNER = """
 import os, signal, subprocess
-import pandas
+import pandas as pd
+from distributed_downloader.tools.config import Config
+from distributed_downloader.tools.filters import FilterRegister, PythonFilterToolBase
+from distributed_downloader.tools.runners import MPIRunnerTool, RunnerRegister
+from distributed_downloader.tools.schedulers import DefaultScheduler, SchedulerRegister
+
+@FilterRegister("old_manner")
+class OldFilter(PythonFilterToolBase):
+    def __init__(self, cfg: Config):
+        super().__init__(cfg)
+        self.filter_name = "old_manner"
+
+    def run(self):
+        images, found = self.downloaded_images_path, []
+        for server in os.listdir(images):
+            for partition in os.listdir(os.path.join(images, server)):
+                found.append([server.split("=")[1], partition.split("=")[1]])
+        folder = os.path.join(self.tools_path, self.filter_name, "filter_table")
+        os.makedirs(folder, exist_ok=True)
+        columns = ["server_name", "partition_id"]
+        pd.DataFrame(found, columns=columns).to_csv(folder + "/table.csv", index=False)
+        self.logger.info(f"{len(found)} partitions")
+
+@SchedulerRegister("old_manner")
+class OldScheduler(DefaultScheduler):
+    def __init__(self, cfg: Config):
+        super().__init__(cfg)
+        self.filter_name = "old_manner"
+        self.scheme = ["server_name", "partition_id"]
+
+@RunnerRegister("old_manner")
+class OldRunner(MPIRunnerTool):
+    def __init__(self, cfg: Config):
+        super().__init__(cfg)
+        self.filter_name = "old_manner"
+        self.data_scheme = ["server_name", "partition_id"]
+        self.verification_scheme = ["server_name", "partition_id"]
+        self.total_time = 150
+        self.threshold = self.config["tools_parameters"]["threshold_size"]
+        self.own = os.path.join(cfg.get_folder("tools_folder"), self.filter_name)
+
+    def apply_filter(self, filtering_df: pd.DataFrame, server_name: str, partition_id: str) -> int:
+        self.is_enough_time()
+        folder = f"server_name={server_name}/partition_id={partition_id}"
+        images = pd.read_parquet(f"{self.downloaded_images_path}/{folder}/successes.parquet")
+        subprocess.run(f"env -0 > {self.own}/variables", shell=True, check=True)
+        with open(f"{self.own}/calls", "a") as calls:
+            calls.write(f"{filtering_df.iloc[0].partition_id} {len(images)} {self.threshold}\\n")
+        if not os.path.exists(f"{self.own}/killed") and os.path.exists(f"{self.own}/first"):
+            open(f"{self.own}/killed", "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        open(f"{self.own}/first", "w").close()
+        return len(images)
+"""
+
+PATIENT = """
+import time
 from distributed_downloader.tools import (
     DefaultScheduler, FilterRegister, MPIRunnerTool, PythonFilterToolBase, RunnerRegister,
     SchedulerRegister,
 )
 
-@FilterRegister("old_manner")
-class OldFilter(PythonFilterToolBase):
-    def __init__(self, cfg):
-        super().__init__(cfg)
-        self.filter_name = "old_manner"
+FilterRegister("patient")(PythonFilterToolBase)
+SchedulerRegister("patient")(DefaultScheduler)
 
-    def run(self):
-        rows = [row for batch in self.batches() for row in self.images(batch).collect().to_dicts()]
-        columns = ["uuid", "source_id", "server_name", "partition_id"]
-        self.save_filter(pandas.DataFrame(rows)[columns])
-
-@SchedulerRegister("old_manner")
-class OldScheduler(DefaultScheduler):
-    def __init__(self, cfg):
-        super().__init__(cfg)
-        self.filter_name = "old_manner"
-
-@RunnerRegister("old_manner")
-class OldRunner(MPIRunnerTool):
-    def __init__(self, cfg):
-        super().__init__(cfg)
-        self.filter_name = "old_manner"
-        self.threshold = cfg["tools_parameters"]["threshold_size"]
-        self.own = os.path.join(cfg.get_folder("tools_folder"), self.filter_name)
-        self.data_scheme = ["uuid", "source_id"]
-
-    def apply_filter(self, filtering_df, file_name):
-        subprocess.run(f"env -0 > {self.own}/variables", shell=True, check=True)
-        with open(f"{self.own}/calls", "a") as calls:
-            calls.write(f"{os.path.dirname(file_name)} {len(filtering_df)} {self.threshold}\\n")
-        if not os.path.exists(f"{self.own}/killed") and os.path.exists(f"{self.own}/first"):
-            open(f"{self.own}/killed", "w").close()
-            os.kill(os.getpid(), signal.SIGKILL)
-        open(f"{self.own}/first", "w").close()
-        return len(filtering_df)
+@RunnerRegister("patient")
+class Patient(MPIRunnerTool):
+    def process(self, partition):
+        calls = self.folder / "calls"
+        with calls.open("a") as lines:
+            lines.write(f"{partition.batch.folder}\\n")
+        while len(calls.read_text().splitlines()) == 2:  # the second takes all the time there is
+            partition.tick(0)
+            time.sleep(0.01)
+        return len(partition.rows)
 """
 
 
@@ -152,13 +197,30 @@ def own_tools(tmp_path):
     for name, text in re.findall(r"```\w+\n# my_tools/(\S+)\n(.*?)```", readme, re.S):
         (folder / name).write_text(text)
     assert {path.name for path in folder.iterdir()} == {"brightness.py", "brightness.smk"}
-    (folder / "old_manner.py").write_text(OLD_MANNER)
-    (folder / "old_manner.smk").write_text(own_rule("old_manner"))
+    for tool, text in (("old_manner", OLD_MANNER), ("patient", PATIENT)):
+        (folder / f"{tool}.py").write_text(text)
+        (folder / f"{tool}.smk").write_text(own_rule(tool))
     return folder
 
 
-def test_tools_of_ones_own_are_two_files_and_go_on_after_a_kill(
-    start_fleet, new_workflow, own_tools
+@pytest.fixture
+def short_job(tmp_path):
+    """A launcher for a job of which Slurm says that ten seconds are left."""
+    slurm = tmp_path / "slurm"
+    slurm.mkdir()
+    scripts = {
+        "squeue": "echo 0:10",
+        "mpiexec": "export SLURM_JOB_ID=17 HYDRA_RMK=user HYDRA_LAUNCHER=fork\n"
+        f'export PATH="{slurm}:$PATH"\nexec {Path(sys.executable).with_name("mpiexec")} "$@"',
+    }
+    for name, text in scripts.items():
+        (slurm / name).write_text(f"#!/bin/sh\n{text}\n")
+        (slurm / name).chmod(0o755)
+    return slurm / "mpiexec"
+
+
+def test_tools_of_ones_own_are_two_files_and_go_on_after_a_kill_and_when_time_is_over(
+    start_fleet, new_workflow, own_tools, short_job
 ):
     fleet = start_fleet(
         HostPlan(name="a.museum.test", address="127.0.14.4", images=20, photos="tiny"),
@@ -166,7 +228,8 @@ def test_tools_of_ones_own_are_two_files_and_go_on_after_a_kill(
     workflow = new_workflow(
         fleet,
         fleet.urls(),
-        tools_parameters={"folder": str(own_tools), "workers_per_node": 1},
+        tools_parameters={"folder": str(own_tools), "workers_per_node": 1, "num_workers": 1},
+        output_structure={"tools_folder": "made"},
     )
     assert "brightness: 20 images done" in workflow.finish("brightness")
     tables = pl.read_parquet(
@@ -176,13 +239,21 @@ def test_tools_of_ones_own_are_two_files_and_go_on_after_a_kill(
     assert set(tables["uuid"]) == set(workflow.successes()["uuid"])
     assert tables["brightness"].is_between(0, 255).all()
 
+    in_time = workflow.finish("patient", "--set-resources", f"run_tool:mpi={short_job}")
+    assert "patient: 8 images done, 2 partitions left" in in_time
+    assert "patient: 12 images done" in workflow.finish("patient")
+    calls = (workflow.paths.tools / "patient" / "calls").read_text().splitlines()
+    assert (len(calls), len(set(calls)), calls[1]) == (4, 3, calls[2])
+
     own = workflow.paths.tools / "old_manner"
     assert workflow.run("old_manner").returncode != 0  # the second of three partitions kills it
     assert len((own / "calls").read_text().splitlines()) == 2
     assert sum(len(f.read_text().splitlines()) - 1 for f in own.glob("verification/*.csv")) == 1
-    workflow.finish("old_manner")
+    config = workflow.folder / "config.yaml"
+    apply_tools(config, "old_manner")
     calls = (own / "calls").read_text().splitlines()
     assert (len(calls), len(set(calls))) == (4, 3)  # only the one that was killed was done again
+    assert {call.split(" ", 1)[1] for call in calls} == {"8 224", "4 224"}
 
     variables = dict(
         line.split("=", 1) for line in (own / "variables").read_text().split("\0") if "=" in line
@@ -193,7 +264,6 @@ def test_tools_of_ones_own_are_two_files_and_go_on_after_a_kill(
     assert variables["OUTPUT_TOOLS_FOLDER"] == str(workflow.paths.tools)
     assert not {name for name in variables if name.startswith("DOWNLOADER_")} - {"DOWNLOADER_RUN"}
 
-    config = workflow.folder / "config.yaml"
     apply_tools(config, "old_manner")
     assert (own / "calls").read_text().splitlines() == calls
     with pytest.raises(ConfigError, match=r"no tool 'old_maner'.*Did you mean old_manner\?"):

@@ -15,6 +15,7 @@ from distributed_downloader.tools.registry import (
     RunnerRegister,
     SchedulerRegister,
 )
+from distributed_downloader.tools.removal import RemovalRunner
 from distributed_downloader.tools.runners import ImageRunner, MPIRunnerTool
 from distributed_downloader.tools.schedulers import DefaultScheduler
 
@@ -26,6 +27,7 @@ __all__ = [
     "MPIRunnerTool",
     "Partition",
     "PythonFilterToolBase",
+    "RemovalRunner",
     "RunnerRegister",
     "SchedulerRegister",
     "StoredImage",

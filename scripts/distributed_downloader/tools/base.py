@@ -1,12 +1,21 @@
-"""What every step of a tool has: its settings, its name, and where its files lie."""
+"""What every step of a tool has: its settings, its name, and where its files lie.
 
+Some of it has two names: the second is the predecessor's, so that its tools run here.
+"""
+
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from distributed_downloader.errors import ConfigError
 from distributed_downloader.paths import Batch, OutputPaths
 from distributed_downloader.settings import Settings
+
+# A server as it is, or as its folder is called: filters of the predecessor list folders.
+SERVER_NAME = pl.col("server_name").str.replace_many(["%3A", "%5B", "%5D"], [":", "[", "]"])
 
 
 class ToolConfig:
@@ -38,6 +47,7 @@ class ToolsBase:
     def __init__(self, cfg: ToolConfig) -> None:
         self.config = cfg
         self.filter_name = cfg.tool
+        self.logger = logging.getLogger(type(self).__module__)
 
     @property
     def settings(self) -> Settings:
@@ -51,14 +61,35 @@ class ToolsBase:
         return section
 
     @property
+    def own(self) -> Mapping[str, Any]:
+        """What `tools_parameters.own` says under this tool's name: settings that only it knows."""
+        section: Mapping[str, Any] = self.parameters["own"].get(self.filter_name, {})
+        return section
+
+    @property
     def paths(self) -> OutputPaths:
         """Where everything of the output folder lies."""
         return self.settings.paths
 
     @property
     def tools_path(self) -> str:
-        """The folder of all tools, as the predecessor's tools ask for it."""
+        """The folder of all tools."""
         return str(self.paths.tools)
+
+    @property
+    def downloaded_images_path(self) -> str:
+        """The folder of all batches' images."""
+        return str(self.paths.images)
+
+    @property
+    def urls_path(self) -> str:
+        """The folder of all batches' URLs."""
+        return str(self.paths.urls)
+
+    @property
+    def total_workers(self) -> int:
+        """Most ranks of the tool."""
+        return int(self.parameters["max_nodes"] * self.parameters["workers_per_node"])
 
     @property
     def folder(self) -> Path:

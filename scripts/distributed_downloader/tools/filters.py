@@ -14,7 +14,7 @@ import polars as pl
 from distributed_downloader.errors import FolderError
 from distributed_downloader.paths import Batch
 from distributed_downloader.storage.batch_files import BatchFiles
-from distributed_downloader.tools.base import ToolsBase
+from distributed_downloader.tools.base import SERVER_NAME, ToolsBase
 from distributed_downloader.tools.registry import FilterRegister
 
 __all__ = ["PICKED", "ExpressionFilter", "FilterRegister", "PythonFilterToolBase"]
@@ -118,4 +118,5 @@ def read_partitions(folder: Path) -> dict[Batch, int]:
 
 
 def _scan(file: Path) -> pl.LazyFrame:
-    return pl.scan_csv(file, infer_schema=False, glob=False).cast({"partition_id": pl.Int64})
+    table = pl.scan_csv(file, infer_schema=False, glob=False).with_columns(SERVER_NAME)
+    return table.cast({"partition_id": pl.Int64})

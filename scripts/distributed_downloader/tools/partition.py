@@ -79,9 +79,7 @@ class Partition:
     @cached_property
     def rows(self) -> pl.DataFrame:
         """The rows of the images that were picked and are there; tables.SUCCESSES."""
-        picked = self.picked.lazy().select("uuid").unique()
-        images = BatchFiles.of(self.folder).images()
-        return images.join(picked, on="uuid", how="semi", maintain_order="left").collect()
+        return chosen(BatchFiles.of(self.folder).images(), self.picked).collect()
 
     def images(
         self, rows: pl.DataFrame | None = None, *, with_originals: bool = False
@@ -97,6 +95,14 @@ class Partition:
                 original = _original(files[name], row, body) if with_originals else b""
                 yield StoredImage(row, body, original)
                 self.tick(1)
+
+
+def chosen(images: pl.LazyFrame, picked: pl.DataFrame) -> pl.LazyFrame:
+    """Those of a partition's images that were picked; a row without a uuid picks them all."""
+    if picked["uuid"].has_nulls():
+        return images
+    uuids = picked.lazy().select("uuid").unique()
+    return images.join(uuids, on="uuid", how="semi", maintain_order="left")
 
 
 def _original(file: ImageFile, row: dict[str, Any], body: bytes) -> bytes:

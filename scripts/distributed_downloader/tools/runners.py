@@ -7,8 +7,10 @@ image, RemovalRunner when the picked images are to go. The predecessor's `apply_
 import asyncio
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 import polars as pl
 
@@ -19,7 +21,7 @@ from distributed_downloader.tools.base import ToolConfig, ToolsBase
 from distributed_downloader.tools.filters import read_partitions, read_picked
 from distributed_downloader.tools.job import Job, JobResult, run_job
 from distributed_downloader.tools.marks import Marks, hash_of
-from distributed_downloader.tools.partition import Partition, StoredImage
+from distributed_downloader.tools.partition import Partition, StoredImage, chosen
 from distributed_downloader.tools.registry import RunnerRegister
 from distributed_downloader.tools.schedule import read_schedule
 from distributed_downloader.tools.threads import mapped
@@ -41,19 +43,43 @@ class MPIRunnerTool(ToolsBase):
         self.job = Job()  # one rank, alone; a script puts its own here
         self.result: JobResult | None = None
         self.removed = 0  # images that this rank took out of the dataset
+        self._tick: Callable[[int], None] = lambda _images: None  # of the partition at work
+
+    @property
+    def made(self) -> str:
+        """Where what it makes lies: people are told of it."""
+        return str(self.folder)
 
     def process(self, partition: Partition) -> int:
         """Do one partition, and return how many images that were. It may be done again.
 
         What it writes must be whole or not there (see `durable`): a kill comes at any instant.
         """
-        return self.apply_filter(partition.picked, str(partition.successes))
+        self._tick = partition.tick
+        batch = partition.batch
+        place: tuple[Any, ...] = (quote(batch.server_name, safe=""), batch.partition_id)
+        if len(signature(self.apply_filter).parameters) == 2:
+            place = (str(partition.successes),)
+        return int(self.apply_filter(partition.picked.to_pandas(), *place) or 0)
 
-    def apply_filter(self, filtering_df: pl.DataFrame, file_name: str) -> int:
-        """The predecessor's name: the picked rows, and the partition's successes.parquet."""
+    def apply_filter(self, filtering_df: Any, *place: Any) -> int | None:
+        """The predecessor's: the picked rows (pandas), then where its images are.
+
+        That is the server (as its folder is called) and the number of the partition; or, for a
+        method that takes one argument less, the path of successes.parquet.
+        """
         raise NotImplementedError(
             f"{type(self).__name__} has no method process (or apply_filter, as the predecessor's)"
         )
+
+    def is_enough_time(self) -> None:
+        """The predecessor's, for `apply_filter`: end here if the job must."""
+        self._tick(0)
+
+    @property
+    def mpi_rank(self) -> int:
+        """The number of this rank."""
+        return self.job.world.rank
 
     def finish(self, batches: list[Batch]) -> None:
         """Rank 0, when every picked partition is done: make one thing of all of them."""
@@ -63,8 +89,7 @@ class MPIRunnerTool(ToolsBase):
 
     def seen(self, look: BatchFiles, picked: pl.DataFrame) -> pl.LazyFrame:
         """The rows (SEEN) that, changed, make a partition undone: those of the picked images."""
-        uuids = picked.lazy().select("uuid").unique()
-        return look.images().select(SEEN).join(uuids, on="uuid", how="semi")
+        return chosen(look.images().select(SEEN), picked)
 
     def run(self) -> None:
         """Do what is scheduled and not done, together with all ranks."""
@@ -105,7 +130,7 @@ class MPIRunnerTool(ToolsBase):
     def table_hash(self, batch: Batch, picked: pl.DataFrame) -> str:
         """What a mark of this partition would hold now."""
         look = BatchFiles.of(self.paths.batch_images(batch))
-        parameters = {name: self.parameters[name] for name in self.depends_on}
+        parameters = {name: self.parameters[name] for name in self.depends_on} | dict(self.own)
         return hash_of(self.seen(look, picked), parameters)
 
     @property
@@ -143,6 +168,11 @@ class ImageRunner(MPIRunnerTool):
     What it returns becomes a row of `tools/<tool>/table/<partition>/rows.parquet`, after the
     image's uuid.
     """
+
+    @property
+    def made(self) -> str:
+        """The tables."""
+        return str(self.folder / "table")
 
     def process_image(self, image: StoredImage) -> Mapping[str, Any] | None:
         """A row's further columns; None: no row."""

@@ -7,6 +7,7 @@ import polars as pl
 
 from distributed_downloader.errors import FolderError
 from distributed_downloader.paths import Batch
+from distributed_downloader.tools.base import SERVER_NAME
 
 _COLUMNS = ("server_name", "partition_id", "rank")
 
@@ -14,7 +15,7 @@ _COLUMNS = ("server_name", "partition_id", "rank")
 def read_schedule(file: Path) -> dict[Batch, int]:
     """The rank of each scheduled partition. Raises FolderError for a file that is no schedule."""
     try:
-        table = pl.read_csv(file, infer_schema=False).select(_COLUMNS)
+        table = pl.read_csv(file, infer_schema=False).select(_COLUMNS).with_columns(SERVER_NAME)
         numbers = table.cast({"partition_id": pl.Int64, "rank": pl.Int64})
     except (pl.exceptions.PolarsError, OSError) as error:
         raise FolderError(

@@ -25,7 +25,7 @@ class DefaultScheduler(ToolsBase):
     def run(self) -> None:
         """Write schedule.csv: server_name, partition_id, rank and rows."""
         left = self.partitions_left()
-        ranks = assign(left, self.ranks)
+        ranks = assign(left, self.total_workers)
         rows = [
             (batch.server_name, batch.partition_id, ranks[batch], left[batch])
             for batch in sorted(left)
@@ -34,11 +34,6 @@ class DefaultScheduler(ToolsBase):
         table = pl.DataFrame(rows, {**schema, "rows": pl.Int64}, orient="row")
         with whole_file(self.schedule_table) as beside:
             table.write_csv(beside)
-
-    @property
-    def ranks(self) -> int:
-        """Most ranks of the tool."""
-        return int(self.parameters["max_nodes"] * self.parameters["workers_per_node"])
 
     def partitions_left(self) -> dict[Batch, int]:
         """Picked images by partition, of those that the tool has to do."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import ClassVar
+from urllib.parse import quote
 
 import polars as pl
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from distributed_downloader.durable import write_json
 from distributed_downloader.errors import ConfigError, LockError, StorageError, ToolError
 from distributed_downloader.mpi import Solo
+from distributed_downloader.paths import Batch
 from distributed_downloader.tools import (
     DefaultScheduler,
     ImageRunner,
@@ -17,7 +19,13 @@ from distributed_downloader.tools import (
 )
 from distributed_downloader.tools.base import ToolConfig
 from distributed_downloader.tools.job import Job
-from distributed_downloader.tools.registry import REGISTERS, RunnerRegister, Tool
+from distributed_downloader.tools.marks import Marks
+from distributed_downloader.tools.registry import (
+    REGISTERS,
+    FilterRegister,
+    RunnerRegister,
+    Tool,
+)
 from distributed_downloader.tools.steps import job_is_due, run_scheduler
 from distributed_downloader.waves.deadline import Deadline
 from tests.unit.images_folder import ONE, TWO, ImagesFolder, picture
@@ -84,6 +92,16 @@ def test_only_a_partition_with_new_images_is_done_again_and_the_end_too(folder):
     assert len(Runner.finished) == 2
 
 
+def test_settings_of_its_own_reach_the_tool_and_changed_ones_have_it_do_everything_again(folder):
+    folder.set(own={NAME: {"least": 20}, "another": {"least": 1}})
+    assert DefaultScheduler(ToolConfig(folder.settings, NAME)).own == {"least": 20}
+    folder.run(NAME)
+    folder.set(own={NAME: {"least": 20}})
+    assert folder.run(NAME) is None
+    folder.set(own={NAME: {"least": 30}})
+    assert folder.run(NAME)["partitions"] == 2
+
+
 @pytest.mark.parametrize("error", [LockError("taken over"), StorageError("the disk is full")])
 def test_what_no_partition_can_survive_stops_the_job(folder, error):
     Runner.fails = {ONE: error, TWO: error}
@@ -142,11 +160,59 @@ def test_a_function_of_images_makes_a_table_on_several_threads(folder):
     assert dict(tables.select("uuid", "width").iter_rows()) == {"a-0": 60, "b-0": 60}
 
 
+def test_the_predecessors_method_gets_a_table_of_pandas_and_the_place(folder):
+    told = []
+
+    class Old(MPIRunnerTool):
+        def apply_filter(self, filtering_df, server_name, partition_id):
+            self.is_enough_time()
+            told.append((list(filtering_df["uuid"]), server_name, partition_id, self.mpi_rank))
+
+    class OldByPath(MPIRunnerTool):
+        def apply_filter(self, filtering_df, file_path):
+            told.append((len(filtering_df), file_path))
+            return len(filtering_df)
+
+    RunnerRegister.classes[NAME] = Old
+    assert folder.run(NAME)["images"] == 0  # it does not say
+    RunnerRegister.classes[NAME] = OldByPath
+    Marks(folder.paths.tools / NAME / "verification").forget()
+    assert folder.run(NAME)["images"] == 3
+    assert told == [
+        (["a-0", "a-1"], "a.museum.test", 0, 0),
+        (["b-0"], "b.garden.test", 0, 0),
+        (2, str(folder.paths.batch_images(ONE) / "successes.parquet")),
+        (1, str(folder.paths.batch_images(TWO) / "successes.parquet")),
+    ]
+
+
+def test_a_table_of_folders_picks_all_images_of_their_partitions(folder):
+    """As filters of the predecessor write it."""
+    port = Batch("c.test:8080", 1)
+    folder.add(port, [picture(5), picture(6)])
+
+    class Folders(PythonFilterToolBase):
+        def run(self):
+            lines = [f"{quote(b.server_name, safe='')},{b.partition_id}" for b in self.batches()]
+            text = "\n".join(["server_name,partition_id", *lines])
+            (self.filter_table / "table.csv").write_text(text)
+
+    FilterRegister.classes[NAME] = Folders
+    assert folder.run(NAME)["images"] == 5
+    assert folder.run(NAME) is None
+    folder.add(port, [picture(7)], wave=1)
+    assert folder.run(NAME)["images"] == 3
+    assert Runner.calls[3:] == [port]
+
+
 def test_steps_know_the_predecessors_words(folder):
     config = ToolConfig(folder.settings, NAME)
     step = DefaultScheduler(config)
     assert step.filter_name == NAME
     assert step.tools_path == config.get_folder("tools_folder") == str(folder.paths.tools)
+    assert step.downloaded_images_path == config.get_folder("images_folder")
+    assert step.urls_path == config.get_folder("urls_folder")
+    assert step.total_workers == 2
     assert config["tools_parameters"]["threshold_size"] == 224
     with pytest.raises(ConfigError, match="no folder 'nothing'"):
         config.get_folder("nothing")
