@@ -22,11 +22,11 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def what_was_done(images: int, removed: int, left: int, made: str) -> str:
+def what_was_done(images: int, removed: int, left: int, place: str) -> str:
     """For people."""
     gone = f", {count(removed)} removed" if removed else ""
     rest = f", {count(left, 'partition')} left: the same command goes on" if left else ""
-    return f"{count(images, 'image')} done{gone}{rest}; see {made}".removesuffix("; see ")
+    return f"{count(images, 'image')} done{gone}{rest}; see {place}".removesuffix("; see ")
 
 
 def main() -> None:
@@ -38,7 +38,8 @@ def main() -> None:
         images, removed = (sum(job.get(key, 0) for job in jobs) for key in ("images", "removed"))
         left = jobs[-1]["left"] if jobs else 0
         if jobs:
-            tell(f"{args.tool}: {what_was_done(images, removed, left, jobs[-1].get('made', ''))}")
+            place = jobs[-1].get("results_place", "")
+            tell(f"{args.tool}: {what_was_done(images, removed, left, place)}")
         if removed:
             summary = verify_dataset(
                 settings, load_blocks=lambda: blocks_of(load_memories(settings))

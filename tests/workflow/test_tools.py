@@ -145,19 +145,19 @@ class OldRunner(MPIRunnerTool):
         self.verification_scheme = ["server_name", "partition_id"]
         self.total_time = 150
         self.threshold = self.config["tools_parameters"]["threshold_size"]
-        self.own = os.path.join(cfg.get_folder("tools_folder"), self.filter_name)
+        self.mine = os.path.join(cfg.get_folder("tools_folder"), self.filter_name)
 
     def apply_filter(self, filtering_df: pd.DataFrame, server_name: str, partition_id: str) -> int:
         self.is_enough_time()
         folder = f"server_name={server_name}/partition_id={partition_id}"
         images = pd.read_parquet(f"{self.downloaded_images_path}/{folder}/successes.parquet")
-        subprocess.run(f"env -0 > {self.own}/variables", shell=True, check=True)
-        with open(f"{self.own}/calls", "a") as calls:
+        subprocess.run(f"env -0 > {self.mine}/variables", shell=True, check=True)
+        with open(f"{self.mine}/calls", "a") as calls:
             calls.write(f"{filtering_df.iloc[0].partition_id} {len(images)} {self.threshold}\\n")
-        if not os.path.exists(f"{self.own}/killed") and os.path.exists(f"{self.own}/first"):
-            open(f"{self.own}/killed", "w").close()
+        if not os.path.exists(f"{self.mine}/killed") and os.path.exists(f"{self.mine}/first"):
+            open(f"{self.mine}/killed", "w").close()
             os.kill(os.getpid(), signal.SIGKILL)
-        open(f"{self.own}/first", "w").close()
+        open(f"{self.mine}/first", "w").close()
         return len(images)
 """
 

@@ -40,7 +40,7 @@ class Compaction(MPIRunnerTool):
     """Writes what is left of their shards anew."""
 
     @property
-    def made(self) -> str:
+    def results_place(self) -> str:
         """Smaller shards."""
         return str(self.paths.images)
 

@@ -58,7 +58,7 @@ class ContactSheets(ImageRunner):
     """Makes thumbnails, and then a sheet of each server's."""
 
     @property
-    def made(self) -> str:
+    def results_place(self) -> str:
         """The sheets."""
         return str(self.folder / "sheets")
 
@@ -69,7 +69,7 @@ class ContactSheets(ImageRunner):
 
     def finish(self, batches: list[Batch]) -> None:
         """Write the sheets, in place of those of an earlier run."""
-        folder = Path(self.made)
+        folder = Path(self.results_place)
         files = [self.table_file(batch) for batch in batches]
         tables = [pl.read_parquet(file, hive_partitioning=False) for file in files]
         thumbnails = pl.concat([_THUMBNAILS.to_frame(), *tables], how="diagonal").sort(*_RANK)

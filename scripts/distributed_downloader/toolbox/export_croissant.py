@@ -30,7 +30,7 @@ class CroissantMetadata(MPIRunnerTool):
     finish_depends_on = ("dataset_name", "dataset_description", "dataset_url", "export_target")
 
     @property
-    def made(self) -> str:
+    def results_place(self) -> str:
         """The file."""
         return str(self.paths.root / FILE)
 

@@ -54,7 +54,7 @@ class ExportRunner(MPIRunnerTool):
         return Notes(self.folder / "notes" / hashlib.blake2b(address, digest_size=8).hexdigest())
 
     @property
-    def made(self) -> str:
+    def results_place(self) -> str:
         """The target's address."""
         return target_of(self).address
 

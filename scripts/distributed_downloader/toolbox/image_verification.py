@@ -54,7 +54,7 @@ class Verification(RemovalRunner):
     refetch = True
 
     @property
-    def made(self) -> str:
+    def results_place(self) -> str:
         """The lists of what is corrupted."""
         return str(self.folder / "corrupted")
 
@@ -104,7 +104,7 @@ class Verification(RemovalRunner):
                 yield image, reason
 
     def _list(self, partition: Partition, found: list[Corrupted]) -> None:
-        file = Path(self.made, f"{self.job.world.rank}.csv")
+        file = Path(self.results_place, f"{self.job.world.rank}.csv")
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("a", newline="", encoding="utf-8") as lines:
             writer = csv.writer(lines, lineterminator="\n")

@@ -45,7 +45,7 @@ class NearDuplicates(ImageRunner, RemovalRunner):
     finish_depends_on = ("near_distance", "near_remove")
 
     @property
-    def made(self) -> str:
+    def results_place(self) -> str:
         """The groups."""
         return str(self.folder / "groups.parquet")
 
@@ -65,7 +65,7 @@ class NearDuplicates(ImageRunner, RemovalRunner):
         groups = groups_of(best_first.drop("pixels"), int(self.parameters["near_distance"]))
         leaves = (pl.col("uuid") != pl.col("uuid_main")) & bool(self.parameters["near_remove"])
         groups = groups.with_columns(removed=leaves)
-        file = Path(self.made)
+        file = Path(self.results_place)
         write_parquet(file, pl.concat([groups, *self._removed_before(file)]))
         crash_point("near:before_removal")
         self._remove(groups.filter("removed"))

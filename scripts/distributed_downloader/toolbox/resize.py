@@ -84,7 +84,7 @@ class Resize(MPIRunnerTool):
         return self.paths.images if self.in_place else self.folder / "images"
 
     @property
-    def made(self) -> str:
+    def results_place(self) -> str:
         """The folder of images."""
         return str(self.images_folder)
 

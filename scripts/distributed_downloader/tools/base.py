@@ -61,7 +61,7 @@ class ToolsBase:
         return section
 
     @property
-    def own(self) -> Mapping[str, Any]:
+    def own_parameters(self) -> Mapping[str, Any]:
         """What `tools_parameters.own` says under this tool's name: settings that only it knows."""
         section: Mapping[str, Any] = self.parameters["own"].get(self.filter_name, {})
         return section

@@ -66,7 +66,7 @@ class Runner(Protocol):
         """What is done."""
 
     @property
-    def made(self) -> str:
+    def results_place(self) -> str:
         """Where what it makes lies."""
 
     @property
@@ -116,7 +116,7 @@ class JobResult:
     left: int  # partitions
     stopped: str | None
     seconds: float
-    made: str  # where it lies
+    results_place: str
 
 
 class RankOfJob:
@@ -225,7 +225,7 @@ async def _end(runner: Runner, rank: RankOfJob, accounts: list[Account], began: 
         left=left,
         stopped=stopped,
         seconds=time.time() - began,
-        made=runner.made,
+        results_place=runner.results_place,
     )
 
 

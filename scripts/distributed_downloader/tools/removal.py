@@ -23,7 +23,7 @@ class RemovalRunner(MPIRunnerTool):
     refetch: ClassVar[bool] = False  # whether they are to be fetched again
 
     @property
-    def made(self) -> str:
+    def results_place(self) -> str:
         """The list of what goes."""
         return str(self.filter_table)
 

@@ -46,7 +46,7 @@ class MPIRunnerTool(ToolsBase):
         self._tick: Callable[[int], None] = lambda _images: None  # of the partition at work
 
     @property
-    def made(self) -> str:
+    def results_place(self) -> str:
         """Where what it makes lies: people are told of it."""
         return str(self.folder)
 
@@ -130,8 +130,8 @@ class MPIRunnerTool(ToolsBase):
     def table_hash(self, batch: Batch, picked: pl.DataFrame) -> str:
         """What a mark of this partition would hold now."""
         look = BatchFiles.of(self.paths.batch_images(batch))
-        parameters = {name: self.parameters[name] for name in self.depends_on} | dict(self.own)
-        return hash_of(self.seen(look, picked), parameters)
+        common = {name: self.parameters[name] for name in self.depends_on}
+        return hash_of(self.seen(look, picked), {**common, **self.own_parameters})
 
     @property
     def is_finished(self) -> bool:
@@ -170,7 +170,7 @@ class ImageRunner(MPIRunnerTool):
     """
 
     @property
-    def made(self) -> str:
+    def results_place(self) -> str:
         """The tables."""
         return str(self.folder / "table")
 

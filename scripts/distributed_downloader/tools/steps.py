@@ -1,12 +1,14 @@
 """The three steps of a tool as the workflow calls them, and when another job of it is due."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from distributed_downloader.durable import read_json
-from distributed_downloader.errors import ToolError
+from distributed_downloader.durable import is_disk_error, read_json
+from distributed_downloader.errors import DownloaderError, ToolError
 from distributed_downloader.settings import Settings
 from distributed_downloader.tools.base import ToolConfig
 from distributed_downloader.tools.filters import clear_filter_table, read_partitions
@@ -14,6 +16,8 @@ from distributed_downloader.tools.job import Job
 from distributed_downloader.tools.registry import Tool, load_tool
 from distributed_downloader.tools.runners import MPIRunnerTool
 from distributed_downloader.tools.schedule import plan_of, read_schedule
+
+log = logging.getLogger(__name__)
 
 
 def tool_of(settings: Settings, name: str) -> Tool:
@@ -23,33 +27,53 @@ def tool_of(settings: Settings, name: str) -> Tool:
 
 def run_filter(settings: Settings, name: str) -> int:
     """Write the filter table anew; the number of images in it."""
-    step = tool_of(settings, name).filter(ToolConfig(settings, name))
-    clear_filter_table(step.filter_table)
-    step.run()
+    tool = tool_of(settings, name)
+    with _told_as("filter", name):
+        step = tool.filter(ToolConfig(settings, name))
+        clear_filter_table(step.filter_table)
+        step.run()
     return sum(read_partitions(step.filter_table).values())
 
 
 def run_scheduler(settings: Settings, name: str) -> dict[str, Any]:
     """Write schedule.csv; its plan, as `plan_of` has it."""
     tool, config = tool_of(settings, name), ToolConfig(settings, name)
-    step = tool.scheduler(config)
-    step.run()
+    with _told_as("runner", name):
+        runner = tool.runner(config)
+    with _told_as("scheduler", name):
+        step = tool.scheduler(config)
+        step.run()
     if not step.schedule_table.is_file():
         raise ToolError(f"The scheduler of {name} wrote no {step.schedule_table}.")
-    runner = tool.runner(config)
     is_finished = not isinstance(runner, MPIRunnerTool) or runner.is_finished
     return plan_of(read_schedule(step.schedule_table), step.parameters, is_finished=is_finished)
 
 
 def run_runner(settings: Settings, name: str, job: Job) -> dict[str, Any] | None:
     """Take part in a job of the tool; what came of it at rank 0, None elsewhere."""
-    runner = tool_of(settings, name).runner(ToolConfig(settings, name))
-    if not isinstance(runner, MPIRunnerTool):  # whatever it does, it does all of it
+    with _told_as("runner", name):
+        runner = tool_of(settings, name).runner(ToolConfig(settings, name))
+        if isinstance(runner, MPIRunnerTool):
+            runner.job = job
         runner.run()
-        return {"tool": name, "left": 0, "partitions": 0} if job.world.rank == 0 else None
-    runner.job = job
-    runner.run()
-    return asdict(runner.result) if runner.result else None
+    if isinstance(runner, MPIRunnerTool):
+        return asdict(runner.result) if runner.result else None
+    # whatever it does, it does all of it
+    return {"tool": name, "left": 0, "partitions": 0} if job.world.rank == 0 else None
+
+
+@contextmanager
+def _told_as(step: str, tool: str) -> Iterator[None]:
+    """What a tool's own code comes to is one sentence of the tool; its traceback is in the log."""
+    try:
+        yield
+    except DownloaderError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and is_disk_error(error):
+            raise
+        log.error("the %s of %s failed", step, tool, exc_info=True, extra={"told": True})
+        raise ToolError(f"The {step} of {tool} failed: {type(error).__name__}: {error}") from error
 
 
 def job_is_due(plan: Path, done: Sequence[Path], settings: Settings) -> bool:

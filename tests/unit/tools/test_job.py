@@ -24,6 +24,7 @@ from distributed_downloader.tools.registry import (
     REGISTERS,
     FilterRegister,
     RunnerRegister,
+    SchedulerRegister,
     Tool,
 )
 from distributed_downloader.tools.steps import job_is_due, run_scheduler
@@ -94,12 +95,25 @@ def test_only_a_partition_with_new_images_is_done_again_and_the_end_too(folder):
 
 def test_settings_of_its_own_reach_the_tool_and_changed_ones_have_it_do_everything_again(folder):
     folder.set(own={NAME: {"least": 20}, "another": {"least": 1}})
-    assert DefaultScheduler(ToolConfig(folder.settings, NAME)).own == {"least": 20}
+    assert DefaultScheduler(ToolConfig(folder.settings, NAME)).own_parameters == {"least": 20}
     folder.run(NAME)
     folder.set(own={NAME: {"least": 20}})
     assert folder.run(NAME) is None
     folder.set(own={NAME: {"least": 30}})
     assert folder.run(NAME)["partitions"] == 2
+
+
+@pytest.mark.parametrize("step", [FilterRegister, SchedulerRegister, RunnerRegister])
+def test_a_step_that_breaks_is_told_as_the_tools(folder, step):
+    class Broken(step.classes[NAME]):
+        def __init__(self, cfg):
+            super().__init__(cfg)
+            self.size = cfg["tools_parameters"]["treshold_size"]
+
+    step.classes[NAME] = Broken
+    told = rf"^The {step.step} of {NAME} failed: KeyError: 'treshold_size'$"
+    with pytest.raises(ToolError, match=told):
+        folder.run(NAME)
 
 
 @pytest.mark.parametrize("error", [LockError("taken over"), StorageError("the disk is full")])
