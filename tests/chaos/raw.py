@@ -157,7 +157,7 @@ def bad_images() -> dict[str, dict[str, Bad]]:
     seen: dict[str, int] = {}
     for bad in corpus():
         mode = cut if bad.kind in ("truncated", "flipped", "spliced") else other
-        mode = bombs if bad.kind.startswith("bomb") else mode
+        mode = bombs if bad.kind.startswith(("bomb", "stuffed")) else mode
         seen[bad.kind] = seen.get(bad.kind, 0) + 1
         if seen[bad.kind] <= (OF_A_KIND if mode == cut else 1):
             found[mode][f"/{len(found[mode])}.jpg"] = bad

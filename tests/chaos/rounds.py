@@ -14,7 +14,7 @@ from tests.wire_modes import MOST_BYTES
 from tests.workflow.conftest import CHECKOUT
 
 FLUSH_S = 0.5
-UNFLUSHED_S = FLUSH_S + 2.5  # what a kill may cost: the look at a buffer's age, a busy disk
+UNFLUSHED_S = FLUSH_S + 4.5  # what a kill may cost: the look at a buffer's age, a busy machine
 DEADLINE_S = 150.0  # until all processes of a run are gone
 RATE, SLACK = 20.0, 4.0  # requests/s, and what a busy machine may bring too early
 MOST_MB = 600.0

@@ -42,6 +42,7 @@ from distributed_downloader.codec.signatures import (
     allowed_format,
     looks_like,
     other_image_format,
+    tiff_entries,
     webp_canvas,
 )
 from distributed_downloader.records import CONTENT_CODE, Encoded, ErrorClass, Failed
@@ -56,6 +57,10 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 ORIENTATION = 0x0112
 METADATA_BYTES = 1_000_000
+# Each scan of a progressive JPEG is a walk over all of its pixels, and may be some bytes only. An
+# honest one has about ten; inside of a scan its marker cannot occur (ITU-T T.81, B.1.1.2).
+SCAN, MOST_SCANS = b"\xff\xda", 100
+MOST_ENTRIES = 1_000  # of a TIFF's directory, each of which may point to the whole file
 WEBP_BYTES = 16  # of memory that a pixel takes: four buffers, of four bytes each
 _HASHES = {"md5": hashlib.md5, "sha256": hashlib.sha256, "sha512": hashlib.sha512}
 
@@ -137,6 +142,10 @@ def _open(body: bytes, settings: Images) -> tuple[ImageFile, str]:
         raise _Refused(ErrorClass.NOT_AN_IMAGE, f"looks like {looks_like(body)}")
     if name == "webp":
         _check_webp(webp_canvas(body), settings)
+    if name == "jpeg":
+        _check_count(body.count(SCAN), MOST_SCANS, "scans")
+    if name == "tiff":
+        _check_count(tiff_entries(body), MOST_ENTRIES, "entries in its directory")
     image = DECODERS[name](io.BytesIO(body))
     _check_pixels(image.size, max_pixels)
     if isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -149,6 +158,11 @@ def _check_pixels(size: Size, max_pixels: int) -> None:
     if size[0] * size[1] > max_pixels:
         message = f"{size[0]} x {size[1]} pixels, over images.max_pixels ({max_pixels})"
         raise _Refused(ErrorClass.TOO_MANY_PIXELS, message)
+
+
+def _check_count(count: int, most: int, what: str) -> None:
+    if count > most:
+        raise _Refused(ErrorClass.TOO_COSTLY, f"{count} {what}, over {most}")
 
 
 def _check_webp(size: Size, settings: Images) -> None:

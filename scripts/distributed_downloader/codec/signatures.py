@@ -143,3 +143,14 @@ def webp_canvas(body: bytes) -> tuple[int, int]:
     else:
         width, height = (int.from_bytes(body[at : at + 2], "little") & 0x3FFF for at in (26, 28))
     return width, height
+
+
+def tiff_entries(body: bytes) -> int:
+    """Entries of the first directory, as it says (TIFF 6.0, section 2; BigTIFF); 0 if it is cut."""
+    order = "<" if body[:2] == b"II" else ">"
+    is_big = body[2:4] in (b"+\0", b"\0+")
+    try:
+        (at,) = struct.unpack_from(f"{order}{'Q' if is_big else 'I'}", body, 8 if is_big else 4)
+        return int(struct.unpack_from(f"{order}{'Q' if is_big else 'H'}", body, at)[0])
+    except (struct.error, OverflowError):
+        return 0

@@ -5,6 +5,7 @@ import gzip
 import io
 import random
 import struct
+import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ from distributed_downloader.settings import Images
 SEED = 20_260_101
 SETTINGS = Images(64, "longest_side", "jpeg", 90, False, 10_000_000, 25_000_000, 150_000_000)
 MOST_RESIDENT = 300_000_000  # bytes, of the process that decodes all of them: 60 MB + 150 MB + air
+MOST_STORED = 100_000  # bytes of an image of 64 pixels, whatever was stuffed into what was sent
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
 
 CORRUPT, OTHER = {ErrorClass.CORRUPT_IMAGE}, {ErrorClass.UNSUPPORTED_FORMAT}
@@ -137,6 +139,51 @@ def tiff(tags: dict[int, object]) -> bytes:
     return buffer.getvalue()
 
 
+def stuffed() -> Iterator[Bad]:
+    """Pictures that could be shown, with much more in them, or built to cost much."""
+    small = saved("JPEG", (60, 40))
+    comments = (b"\xff\xfe\xff\xff" + bytes(65_533)) * 99
+    yield Bad("stuffed: comments", small[:2] + comments + small[2:], ANY, True)
+    parts = (b"ICC_PROFILE\0" + bytes([n + 1, 120]) + bytes(60_000) for n in range(120))
+    profile = b"".join(b"\xff\xe2" + struct.pack(">H", 2 + len(p)) + p for p in parts)
+    yield Bad("stuffed: profile", small[:2] + profile + small[2:], ANY, True)
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 5_400)
+    exif += b"".join(struct.pack("<HHII", tag, 2, 60_000, 8) for tag in range(5_400))
+    exif = exif[:65_000]
+    tags = b"\xff\xe1" + struct.pack(">H", 2 + len(exif)) + exif
+    yield Bad("stuffed: EXIF", small[:2] + tags + small[2:], ANY, True)
+    pixels = chunk(b"IDAT", zlib.compress(bytes(72)))
+    yield Bad(
+        "stuffed: eXIf", png(8, 8, chunk(b"eXIf", b"II*\0" + bytes(9_000_000)), pixels), ANY, True
+    )
+    yield Bad("stuffed: IDATs", png(8, 8, *[chunk(b"IDAT", b"")] * 50_000, pixels), ANY, True)
+    yield Bad("stuffed: scans", scans(150), {ErrorClass.TOO_COSTLY})
+    yield Bad("stuffed: a few scans", scans(9), ANY, True)
+    frames = [Image.new("L", (40, 40), n % 255) for n in range(300)]
+    for name in ("GIF", "WEBP", "TIFF", "PNG"):
+        buffer = io.BytesIO()
+        frames[0].save(buffer, name, save_all=True, append_images=frames[1:])
+        yield Bad(f"stuffed: {name} frames", buffer.getvalue(), ANY, True)
+    gif = bytearray(saved("GIF", (60, 40)))
+    gif[6:10] = bytes(4)
+    yield Bad("stuffed: GIF of no size", bytes(gif), ANY, True)
+    round_and_round = bytearray(saved("TIFF", (8, 8)))
+    (at,) = struct.unpack("<I", round_and_round[4:8])
+    (count,) = struct.unpack("<H", round_and_round[at : at + 2])
+    round_and_round[at + 2 + 12 * count : at + 6 + 12 * count] = struct.pack("<I", at)
+    yield Bad("stuffed: TIFF that is a circle", bytes(round_and_round), ANY, True)
+    many = b"".join(struct.pack("<HHII", 40_000 + n % 20_000, 1, 2**24, 8) for n in range(60_000))
+    head = b"II*\0\x08\0\0\0" + struct.pack("<H", 60_000)
+    yield Bad("stuffed: TIFF tags", head + many + bytes(204), {ErrorClass.TOO_COSTLY})
+
+
+def scans(count: int) -> bytes:
+    """A progressive JPEG whose last scan comes again and again."""
+    whole = saved("JPEG", (500, 500), progressive=True, quality=5)
+    last = whole.rindex(b"\xff\xda")
+    return whole[:-2] + whole[last:-2] * count + whole[-2:]
+
+
 def bombs(dice: random.Random) -> Iterator[Bad]:
     """Small files that would be large: by their headers, or by what they unpack to."""
     side = 4_990  # just allowed
@@ -180,6 +227,7 @@ def corpus() -> list[Bad]:
         lambda: spliced(dice, whole),
         lambda: others(dice),
         lambda: bombs(dice),
+        stuffed,
     ]
     return [bad for each in made for bad in each()]
 
@@ -238,4 +286,7 @@ def test_what_passes_can_be_read(
     stored = [outcome for _, outcome in judged[0] if isinstance(outcome, Encoded)]
     assert stored
     for outcome in stored:
-        assert isinstance(encode(outcome.data, SETTINGS), Encoded)
+        with warnings.catch_warnings(action="ignore"):  # as those who read it would
+            assert isinstance(encode(outcome.data, SETTINGS), Encoded)
+        assert len(outcome.data) < MOST_STORED
+        assert len(outcome.exif or "") < MOST_STORED

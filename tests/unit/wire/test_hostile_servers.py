@@ -312,6 +312,59 @@ def test_no_spelling_of_a_redirect_reaches_this_machine(host: str) -> None:
     assert outcome.error_class in {ErrorClass.PRIVATE_ADDRESS, ErrorClass.REDIRECT_INVALID}
 
 
+@pytest.mark.parametrize(
+    "location",
+    [
+        *(
+            "//127.0.0.1:{port}/",
+            "/\\127.0.0.1:{port}/",
+            "\\\\127.0.0.1:{port}/",
+            "http:127.0.0.1:{port}",
+        ),
+        *("http:/127.0.0.1:{port}/", "https:\\127.0.0.1:{port}/", "\t//127.0.0.1:{port}/"),
+        *("http://a.example@127.0.0.1:{port}/", "http://a.example\\@127.0.0.1:{port}/"),
+        *("http://127.0.0.1:{port}\\.a.example/", "http://127.0.0.1:{port}#@a.example/"),
+        *("http://127.0.0.1:{port}?@a.example/", "http://a.example:80@127.0.0.1:{port}/"),
+        *("http://[::ffff:0:7f00:1]:{port}/", "http://[64:ff9b::127.0.0.1]:{port}/"),
+        *("http://[64:ff9b:1::7f00:1]:{port}/", "http://[::127.0.0.1]:{port}/"),
+        *("http://[fe80::1%25lo]:{port}/", "http://[::1%lo]:{port}/", "http://0:{port}/"),
+        *("http://0.0.0.0:{port}/", "http://127%2e0%2e0%2e1:{port}/", "http://localhost.:{port}/"),
+        *(
+            "HTTP://LOCALHOST:{port}/",
+            "http://\u24dbocalhost:{port}/",
+            "http://127.0.0.1%00:{port}/",
+        ),
+        *("file://127.0.0.1:{port}/", "gopher://127.0.0.1:{port}/_x", "dict://127.0.0.1:{port}/"),
+        *("javascript:alert(1)", "data:image/png;base64,AAAA", "http://", "//", "http://:{port}/"),
+    ],
+)
+def test_no_way_of_writing_a_location_leads_to_this_machine(location: str) -> None:
+    """Some lead back to where they came from, which is a loop; none leads in."""
+
+    async def main() -> Outcome:
+        async with wire.serve(wire.answers(wire.reply(200, JPEG))) as server:
+            moved = Moved(location.format(port=server.port))
+            names = NameSettings(lookup=lambda _: ["127.0.0.1", "::1"])
+            async with httpx.AsyncClient(
+                transport=AiohttpTransport(WireSettings(names=names)),
+                mounts={
+                    "all://public.example": httpx.MockTransport(lambda _: moved),
+                    "all://a.example": httpx.MockTransport(lambda _: moved),
+                },
+            ) as client:
+                outcome = (await ask(client, "http://public.example/")).outcome
+            assert server.connections == 0
+            return outcome
+
+    outcome = asyncio.run(main())
+    assert isinstance(outcome, Failed)
+    assert outcome.error_class in {
+        ErrorClass.PRIVATE_ADDRESS,
+        ErrorClass.REDIRECT_INVALID,
+        ErrorClass.REDIRECT_LOOP,
+    }
+
+
 def test_a_name_is_looked_up_once_and_what_was_judged_is_connected_to() -> None:
     """A rebinding name has another address at each question: there is no second question."""
     asked: list[str] = []
