@@ -9,7 +9,7 @@ from distributed_downloader.fleet.demo import demo_csv, demo_plan
 from distributed_downloader.fleet.plan import FleetPlan
 from distributed_downloader.fleet.running import Fleet, running_fleet
 from distributed_downloader.storage.dataset import Dataset
-from tests.slurm.conftest import SlurmWorkflow
+from tests.slurm.sites import SlurmWorkflow
 from tests.workflow.conftest import CHECKOUT
 
 pytestmark = pytest.mark.timeout(600)
