@@ -146,6 +146,7 @@ def start():
         if is_a_look():
             print_status(OUT, sys.stdout)
             return
+        look_for_slurm()
         RUN_ENDS.append(begin_run(SETTINGS, config))
     except DownloaderError as error:
         sys.exit(f"error: {error}")

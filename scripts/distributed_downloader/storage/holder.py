@@ -17,6 +17,7 @@ from pathlib import Path
 BEAT_S = 3.0  # between two heartbeats of a holder
 STALE_S = 60.0  # of the observer's own clock without a heartbeat: dead
 RUN_VARIABLE = "DOWNLOADER_RUN"  # the nonce of the run that started this job
+RESTARTS_VARIABLE = "DOWNLOADER_RESTARTS"  # SLURM_RESTART_COUNT, which Snakemake keeps from ranks
 _SQUEUE_S = 20.0
 _OVER = frozenset(  # states in which no process of a job runs; pending: requeued, not yet again
     {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "BOOT_FAIL"}
@@ -73,7 +74,7 @@ def own_holder(nonce: str, role: str, environ: Mapping[str, str] = os.environ) -
         started=process_started(os.getpid()) or "",
         slurm_cluster=environ.get("SLURM_CLUSTER_NAME", ""),
         slurm_job=environ.get("SLURM_JOB_ID", ""),
-        slurm_restarts=_count(environ.get("SLURM_RESTART_COUNT", "")),
+        slurm_restarts=_count(environ.get(RESTARTS_VARIABLE, "")),
         run=environ.get(RUN_VARIABLE, ""),
     )
 
@@ -155,7 +156,7 @@ class Probe:
         1. its process is gone from this same boot of this same host, or the pid is another's;
         2. Slurm says its job is over, or it is an earlier start of our own job, and a few
            heartbeats failed to come (what `salloc` started, or a lost node still runs, may
-           outlive its job);
+           outlive its job; what is told to end still beats);
         3. silent for `stale_s`: whatever else, also a process that is there but stopped, and a
            broken file.
         """

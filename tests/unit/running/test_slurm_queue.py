@@ -1,41 +1,106 @@
 import pytest
 
-from distributed_downloader.running.slurm_queue import Queue, why_failed
+from distributed_downloader.running.slurm_queue import (
+    LONGEST_PAUSE_S,
+    LOOKS_IN_DOUBT,
+    Pace,
+    Queue,
+    why_failed,
+)
+
+NOBODY = {}
+
+
+def looks(queue, answer, accounting=NOBODY, number=LOOKS_IN_DOUBT):
+    """What comes of so many looks that all bring the same."""
+    return [queue.read(answer, accounting) for _ in range(number)]
 
 
 @pytest.fixture
 def queue():
-    return Queue(lambda: 300)
+    queue = Queue()
+    queue.expect(["7"])
+    return queue
 
 
 @pytest.mark.parametrize("said", ["CANCELLED by 1000", "CANCELLED+", "CANCELLED"])
 def test_who_cancelled_a_job_does_not_hide_that_it_was_cancelled(queue, said):
-    assert queue.read({"7": said}, is_complete=False) == {"7": "CANCELLED"}
+    assert queue.read({"7": said}, NOBODY) == {"7": "CANCELLED"}
 
 
-def test_a_job_that_the_queue_has_forgotten_is_over(queue):
-    queue.read({"7": "RUNNING", "8": "PENDING"}, is_complete=True)
-    assert queue.read({"8": "RUNNING"}, is_complete=True) == {"7": "FAILED", "8": "RUNNING"}
+def test_of_a_job_that_the_queue_has_forgotten_the_accounting_knows_the_end(queue):
+    assert queue.read({"7": "RUNNING"}, NOBODY) == {"7": "RUNNING"}
+    assert queue.forgotten({}) == {"7"}
+    assert queue.read({}, {"7": "COMPLETED"}) == {"7": "COMPLETED"}
+    assert queue.forgotten({}) == set()
 
 
-def test_the_accounting_may_miss_a_job_for_a_while(queue):
-    queue.read({"7": "RUNNING"}, is_complete=True)
-    assert queue.read({}, is_complete=False) == {}
+def test_a_job_that_nobody_knows_is_given_up_after_some_looks(queue):
+    assert looks(queue, {}) == [{}] * (LOOKS_IN_DOUBT - 1) + [{"7": "FAILED"}]
+    assert queue.forgotten({}) == set()
 
 
-def test_a_job_that_was_never_seen_is_not_yet_forgotten(queue):
-    assert queue.read({}, is_complete=True) == {}
+@pytest.mark.parametrize("late", ["RUNNING", "PENDING", ""])
+def test_an_accounting_that_lags_behind_does_not_keep_a_job_alive(queue, late):
+    assert looks(queue, {}, {"7": late})[-1] == {"7": "FAILED"}
 
 
-@pytest.mark.parametrize(("seconds", "trusted"), [(300, 300), (181, 181), (180, 0), (2, 0)])
-def test_a_queue_that_forgets_between_two_looks_is_not_trusted(seconds, trusted):
-    assert Queue(lambda: seconds).min_job_age() == trusted
+@pytest.mark.parametrize("state", ["NODE_FAIL", "PREEMPTED"])
+def test_a_job_that_lost_its_nodes_is_waited_for_unless_it_stays_lost(queue, state):
+    *earlier, last = looks(queue, {"7": state})
+    assert earlier == [{}] * (LOOKS_IN_DOUBT - 1)
+    assert last == {"7": "FAILED"}
 
 
-def test_how_long_the_queue_remembers_stays_known_while_nobody_answers():
-    answers = iter([None, 300, None])
-    queue = Queue(lambda: next(answers))
-    assert [queue.min_job_age() for _ in range(3)] == [0, 300, 300]
+def test_doubts_end_when_a_job_comes_back(queue):
+    for _ in range(3):
+        assert looks(queue, {"7": "NODE_FAIL"}, number=LOOKS_IN_DOUBT - 1)[-1] == {}
+        assert queue.read({"7": "PENDING"}, NOBODY) == {"7": "PENDING"}
+
+
+def test_a_job_whose_end_was_told_is_not_waited_for(queue):
+    queue.read({"7": "COMPLETED"}, NOBODY)
+    assert looks(queue, {}) == [{}] * LOOKS_IN_DOUBT
+
+
+class Time:
+    now = 0.0
+
+
+def paces(ages_s, least_s):
+    """The pauses at these ages of a job."""
+    time = Time()
+    pace = Pace(lambda: time.now)
+    pauses = []
+    for time.now in [0.0, *ages_s]:
+        pauses.append(pace.pause_s(["7"], least_s))
+    return pauses[1:]
+
+
+def test_looks_grow_rarer_with_a_jobs_age_up_to_a_bound():
+    assert paces([1, 100, 1000, 10**5], least_s=5) == [5, 10, 100, LONGEST_PAUSE_S]
+
+
+def test_a_site_that_wants_fewer_looks_gets_fewer():
+    assert paces([1, 10**5], least_s=600) == [600, 600]
+
+
+def test_a_wave_of_four_hours_costs_about_a_hundred_looks():
+    time, number = Time(), 0
+    pace = Pace(lambda: time.now)
+    while time.now < 4 * 3600:
+        time.now += pace.pause_s(["7"], 5)
+        number += 1
+    assert number < 130
+
+
+def test_a_new_job_is_looked_at_soon_whatever_runs_beside_it():
+    time = Time()
+    pace = Pace(lambda: time.now)
+    pace.pause_s(["7"], 5)
+    time.now = 10**4
+    assert pace.pause_s(["7", "8"], 5) == 5
+    assert pace.pause_s([], 5) == 5
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_people_read_who_where_and_since_when():
 def test_own_holder_says_what_others_need():
     environ = {
         "SLURM_JOB_ID": "17",
-        "SLURM_RESTART_COUNT": "2",
+        "DOWNLOADER_RESTARTS": "2",
         "SLURM_CLUSTER_NAME": "c1",
         "DOWNLOADER_RUN": "abc",
     }
