@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 from itertools import pairwise
 
 import pytest
@@ -30,7 +31,10 @@ def test_a_wave_that_loses_its_node_to_an_urgent_job_is_requeued_and_goes_on(new
     site = new_site(*hosts(10, 100), rate=5, nodes=1, slurm_partition="spare")
     process = site.workflow.start()
     wave = site.wave_after(250, process)
-    site.cluster.ask("sbatch", "--partition=urgent", "--exclusive", "--wrap=true")
+    output = f"--output={site.workflow.folder / 'urgent.log'}"
+    site.cluster.ask("sbatch", "--partition=urgent", "--exclusive", "--wrap=true", output)
+    # it knows which start of its job it is: the lock of an earlier one would be a dead one's
+    wait_for("the second start", lambda: site.writer() == (wave.id, 1), process)
     site.workflow.finish_of(process)
 
     site.assert_all_is_there()
@@ -54,6 +58,22 @@ def test_a_cancelled_wave_stores_what_it_has_and_is_submitted_again(new_site):
     states = [wave.state for wave in site.waves()]
     assert states[0] == "CANCELLED"
     assert states[-1] == "COMPLETED"
+
+
+def test_an_interrupted_run_cancels_its_wave_and_the_same_command_goes_on(new_site):
+    site = new_site(*hosts(10, 100), rate=10, nodes=2)
+    process = site.workflow.start()
+    wave = site.wave_after(300, process)
+    process.send_signal(signal.SIGINT)
+    assert site.workflow.end_of(process).returncode != 0
+    wait_for("the wave's end", lambda: site.waves()[0].state == "CANCELLED")
+    asked = len(site.images_asked())
+    assert asked < 10 * 100
+
+    site.workflow.finish()
+    site.assert_all_is_there()
+    assert site.asked_again() <= 10 * UNDER_WAY
+    assert site.waves()[0].id == wave.id
 
 
 def test_a_run_that_was_killed_finds_its_job_and_takes_over(new_site):

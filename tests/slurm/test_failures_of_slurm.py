@@ -2,49 +2,76 @@
 
 import os
 import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.slurm.hosts import UNDER_WAY, UNFLUSHED_S, hosts
+from tests.slurm.lab import Cluster
 
 pytestmark = pytest.mark.timeout(900)  # the wait for the cluster counts, too
 
-ACCOUNTING = {"sacct", "sacctmgr", "sshare"}
+ACCOUNTING = ("sacct", "sacctmgr", "sshare")
+FORGETFUL = "{squeue} \"$@\" | grep -vE 'COMPLETED|FAILED|CANCELLED'"  # like MinJobAge=0
+SLOW_S = 6
 
 
 @pytest.fixture
-def programs_without_accounting(tmp_path):
-    """A folder with links to all programs of this machine but those of Slurm's accounting."""
-    folder = tmp_path / "programs"
-    folder.mkdir()
-    for path in os.environ["PATH"].split(os.pathsep):
-        for program in Path(path).glob("*"):
-            link = folder / program.name
-            if program.name not in ACCOUNTING and not link.is_symlink():
-                link.symlink_to(program)
-    assert shutil.which("squeue", path=str(folder))
-    return str(folder)
+def programs(tmp_path):
+    """A PATH with all programs of this machine, but these as scripts of ours; None: not there."""
+
+    def having(**ours: str | None) -> str:
+        folder = tmp_path / "programs"
+        folder.mkdir()
+        for path in os.environ["PATH"].split(os.pathsep):
+            for program in Path(path).glob("*"):
+                link = folder / program.name
+                if program.name not in ours and not link.is_symlink():
+                    link.symlink_to(program)
+        for name, does in ours.items():
+            if does is not None:
+                (folder / name).write_text(f"#!/bin/sh\n{does}\n")
+                (folder / name).chmod(0o755)
+        return str(folder)
+
+    return having
+
+
+@contextmanager
+def paused(cluster: Cluster, daemon: str) -> Iterator[None]:
+    """It is there, takes connections, and says nothing."""
+    pid = int((cluster.folder / "run" / f"{daemon}.pid").read_text())
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def test_a_node_that_dies_costs_its_unflushed_seconds_and_the_wave_goes_on(new_site_alone):
+    """Also while the accounting hangs."""
     site = new_site_alone(*hosts(12, 200), rate=12, nodes=3)
-    process = site.workflow.start()
-    wave = site.wave_after(600, process)
-    assert wave.nodes == 3
-    site.cluster.do("kill9", wave.first_node)
-    site.workflow.finish_of(process)
+    with paused(site.cluster, "slurmdbd"):
+        process = site.workflow.start()
+        wave = site.wave_after(600, process)
+        assert wave.nodes == 3
+        site.cluster.do("kill9", wave.first_node)
+        site.workflow.finish_of(process)
 
     site.assert_all_is_there()
     assert site.asked_again() <= 12 * (12 * UNFLUSHED_S + UNDER_WAY)
 
 
-def test_a_controller_that_is_away_for_a_while_costs_nothing(
-    new_site_alone, programs_without_accounting
-):
+def test_a_controller_that_is_away_for_a_while_costs_nothing(new_site_alone, programs):
     """On a cluster whose accounting nobody can ask, either."""
+    path = programs(**dict.fromkeys(ACCOUNTING))
+    assert shutil.which("squeue", path=path)
+    assert not shutil.which("sacct", path=path)
     site = new_site_alone(*hosts(10, 100), rate=5, nodes=2)
-    process = site.workflow.start(PATH=programs_without_accounting)
+    process = site.workflow.start(PATH=path)
     site.wait_for_requests(200, process)
     site.cluster.do("stop", "slurmctld")
     site.wait_for_requests(700, process)  # ten seconds and more of a run that cannot look
@@ -54,3 +81,28 @@ def test_a_controller_that_is_away_for_a_while_costs_nothing(
     site.assert_all_is_there()
     assert site.asked_again() == 0
     assert [(wave.state, wave.restarts) for wave in site.waves()] == [("COMPLETED", 0)]
+
+
+def test_an_accounting_that_hangs_is_not_asked_for_what_the_queue_knows(new_site, programs):
+    """A job that was cancelled is one of the ends that are looked into."""
+    site = new_site(*hosts(10, 60), rate=5, nodes=2)
+    mark = site.workflow.folder / "asked"
+    hangs = f"echo $0 >> {mark}; exec sleep 600"
+    process = site.workflow.start(PATH=programs(**dict.fromkeys(ACCOUNTING, hangs)))
+    wave = site.wave_after(100, process)
+    site.cluster.ask("scancel", wave.id)
+    site.workflow.finish_of(process)
+
+    site.assert_all_is_there()
+    assert not mark.exists()
+
+
+def test_of_jobs_that_the_queue_forgets_at_once_a_slow_accounting_tells(new_site, programs):
+    site = new_site(*hosts(10, 20), rate=10, nodes=2)
+    slowly = f'sleep {SLOW_S}; exec {shutil.which("sacct")} "$@"'
+    forgetful = FORGETFUL.format(squeue=shutil.which("squeue"))
+    site.workflow.finish(PATH=programs(sacct=slowly, squeue=forgetful))
+
+    site.assert_all_is_there()
+    assert site.asked_again() == 0
+    assert [(job.state, job.restarts) for job in site.jobs()] == [("COMPLETED", 0)] * 2

@@ -138,3 +138,20 @@ def test_a_rank_that_is_killed_ends_the_others_and_the_wave_goes_on(new_site):
     site.assert_all_is_there()
     assert site.asked_again() <= 10 * (10 * UNFLUSHED_S + UNDER_WAY)
     wait_for("the end of all ranks", lambda: not site.ranks())
+
+
+def test_a_rank_that_fails_ends_the_others_and_the_wave_is_tried_again(new_site):
+    """Its writer lock is gone, so that no rank may store anything: one finds out first."""
+    site = new_site(*hosts(10, 100), rate=10, nodes=2)
+    process = site.workflow.start()
+    site.wait_for_requests(200, process)
+    ranks = site.ranks()
+    assert len(ranks) == 2
+    site.workflow.paths.writer_lock.unlink()
+    _, alive = psutil.wait_procs(ranks, timeout=20)
+    assert not alive
+    said = site.workflow.finish_of(process)
+
+    assert re.search("^tried again: Slurm job .*writer.lock was removed", said, re.MULTILINE)
+    site.assert_all_is_there()
+    assert site.asked_again() <= 10 * (10 * UNFLUSHED_S + UNDER_WAY)
