@@ -67,9 +67,10 @@ def profile_says(rule, resource, otherwise):
     return said[resource].raw if resource in said else otherwise
 
 
-# A list that is cut in a second is no job for a cluster.
+# Tables that are cut, or filtered, in a second are no job for a cluster.
 SMALL_BYTES = 10_000_000
-IS_SMALL = input_bytes(SETTINGS) < SMALL_BYTES
+LEDGER_BYTES = OUT.ledger.stat().st_size if OUT.ledger.exists() else 0
+IS_SMALL = max(input_bytes(SETTINGS), LEDGER_BYTES) < SMALL_BYTES
 
 # Who pays and where, for Slurm; what is not said here a profile may say.
 SITE = {

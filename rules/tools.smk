@@ -18,6 +18,7 @@ rule filter_images:
         flag=tool_flag("filtered"),
     log:
         OUT.logs / "tools" / "{tool}" / "filter.log",
+    localrule: IS_SMALL
     conda:
         ENVIRONMENT
     threads: 2

@@ -1,35 +1,26 @@
 """The demo under the slurm profile, on a real four-node Slurm of this machine, and locally.
 
 `python tests/benchmarks/bench_slurm_demo.py`, as root, where `make test-slurm` has run once. The
-same config with the same settings, first locally, then as jobs: with its tools, as `make run` does
-it, and without. `--looks 1` has the queue looked at once a second, as on a cluster of one's own;
-otherwise it is as the profile says.
+same config, first locally, then as jobs: with its tools, as `make run` does it, and without. The
+queue is looked at as often as the profile says, and, for a cluster of one's own, every second.
 """
 
 import argparse
-import os
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
-from distributed_downloader.fleet.demo import demo_csv, demo_plan
-from distributed_downloader.fleet.running import running_fleet
+from tests.slurm.demo import demo_config, seconds_of
 from tests.slurm.lab import Cluster, new_cluster, why_not
+from tests.slurm.sites import LOOK_S, SlurmWorkflow
+from tests.workflow.conftest import Workflow
 
-HOUSE = Path(__file__).resolve().parents[2]
-LOCAL = ("--profile", "profiles/local")
-SLURM = ("--profile", "slurm")
+CASES = {"with its tools": {}, "without tools": {"tools": []}}
 
 
 def main() -> int:
@@ -37,23 +28,15 @@ def main() -> int:
     if reason := why_not():
         print(f"Not measured. {reason}")
         return 0
-    looks = ("--seconds-between-status-checks", str(args.looks)) if args.looks else ()
     with running_cluster() as cluster:
-        for changes in [{}, {"tools": []}]:
-            local_s = seconds_of(LOCAL, changes, {})
-            slurm_s = seconds_of((*SLURM, *looks), changes, cluster.variables)
-            what = "without tools" if changes else "with its tools"
-            print(
-                f"demo {what}: {local_s:.0f} s locally, {slurm_s:.0f} s on Slurm, "
-                f"{slurm_s / local_s:.2f} times",
-                flush=True,
-            )
+        for name in [args.only] if args.only else CASES:
+            measure(name, cluster)
     return 0
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--looks", type=int, default=0, help="seconds between looks at the queue")
+    parser.add_argument("--only", choices=list(CASES), help="all when not given")
     return parser.parse_args()
 
 
@@ -68,21 +51,21 @@ def running_cluster() -> Iterator[Cluster]:
         cluster.do("purge")
 
 
-def seconds_of(
-    words: Sequence[str], changes: Mapping[str, Any], variables: Mapping[str, str]
-) -> float:
-    """How long the demo takes with this profile, from nothing to its report."""
-    with tempfile.TemporaryDirectory() as folder, running_fleet(demo_plan(port=0)) as fleet:
-        config = yaml.safe_load((HOUSE / "config" / "demo.yaml").read_text(encoding="utf-8"))
-        urls = Path(folder, "urls.csv")
-        urls.write_text(demo_csv(replace(fleet.plan, port=fleet.port)), encoding="utf-8")
-        config |= {"path_to_input": str(urls), "path_to_output": f"{folder}/dataset", **changes}
-        file = Path(folder, "demo.yaml")
-        file.write_text(yaml.safe_dump(config), encoding="utf-8")
-        command = [sys.executable, "-m", "snakemake", *words, "--configfile", str(file)]
-        began = time.monotonic()
-        subprocess.run(command, cwd=HOUSE, env={**os.environ, **variables}, check=True)
-        return time.monotonic() - began
+def measure(name: str, cluster: Cluster) -> None:
+    with tempfile.TemporaryDirectory() as parent:
+        folder = Path(parent, "local")
+        with demo_config(folder, CASES[name]) as config:
+            local_s = seconds_of(Workflow(folder, config))
+        for look_s, pace in ((LOOK_S, "looked at every second"), (None, "looks as in the profile")):
+            folder = Path(parent, f"slurm-{look_s}")
+            with demo_config(folder, CASES[name]) as config:
+                workflow = SlurmWorkflow(folder, config, cluster.variables, look_s=look_s)
+                slurm_s = seconds_of(workflow)
+            print(
+                f"demo {name}: {local_s:.0f} s locally, {slurm_s:.0f} s on Slurm ({pace}), "
+                f"{slurm_s / local_s:.2f} times",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

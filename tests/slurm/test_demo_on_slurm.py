@@ -1,43 +1,26 @@
 """The demo of `make run`, its tools included, by the jobs of a cluster."""
 
-from dataclasses import replace
-
 import pytest
-import yaml
 
-from distributed_downloader.fleet.demo import demo_csv, demo_plan
-from distributed_downloader.fleet.plan import FleetPlan
-from distributed_downloader.fleet.running import Fleet, running_fleet
 from distributed_downloader.storage.dataset import Dataset
+from tests.slurm.demo import demo_config, seconds_of
 from tests.slurm.sites import SlurmWorkflow
-from tests.workflow.conftest import CHECKOUT
+from tests.workflow.conftest import Workflow
 
-pytestmark = pytest.mark.timeout(600)
-
-
-@pytest.fixture
-def demo_workflow(cluster, tmp_path):
-    """The demo's config, with other folders and ports of its own."""
-    with running_fleet(demo_plan(port=0)) as fleet:
-        yield workflow_of(fleet, SlurmWorkflow(tmp_path, {}, cluster.variables))
+pytestmark = pytest.mark.timeout(900)
+AT_MOST = 2.5  # times what the same run takes without Slurm, on the same machine
 
 
-def workflow_of(fleet: Fleet, workflow: SlurmWorkflow) -> SlurmWorkflow:
-    plan: FleetPlan = replace(fleet.plan, port=fleet.port)
-    table = workflow.folder / "urls.csv"
-    table.write_text(demo_csv(plan))
-    workflow.config = yaml.safe_load((CHECKOUT / "config" / "demo.yaml").read_text())
-    workflow.config["path_to_input"] = str(table)
-    workflow.config["path_to_output"] = str(workflow.paths.root)
-    return workflow
-
-
-def test_the_demo_and_its_tools_are_jobs_and_come_to_what_they_come_to_anywhere(
-    cluster, demo_workflow
+def test_the_demo_is_jobs_and_comes_to_what_it_comes_to_anywhere_not_much_later(
+    cluster_alone, tmp_path
 ):
-    demo_workflow.finish()
+    with demo_config(tmp_path / "local") as config:
+        local_s = seconds_of(Workflow(tmp_path / "local", config))
+    with demo_config(tmp_path / "slurm") as config:
+        on_slurm = SlurmWorkflow(tmp_path / "slurm", config, cluster_alone.variables)
+        slurm_s = seconds_of(on_slurm)
 
-    states = demo_workflow.states()
+    states = on_slurm.states()
     assert states["ok"] + states["removed"] == 291
     assert {name: rows for name, rows in states.items() if name not in ("ok", "removed")} == {
         "duplicate": 8,
@@ -45,9 +28,13 @@ def test_the_demo_and_its_tools_are_jobs_and_come_to_what_they_come_to_anywhere(
         "refused_by_policy": 12,
         "rejected": 6,
     }
-    jobs = [job for job in cluster.jobs(demo_workflow.name) if job.state == "COMPLETED"]
+    jobs = [job for job in cluster_alone.jobs(on_slurm.name) if job.state == "COMPLETED"]
     assert sum(job.is_wave for job in jobs) == 3
     assert sum(job.rule.startswith("rule_run_tool") for job in jobs) == 4
-    with Dataset(demo_workflow.paths.tools / "resize") as small:
+    assert (
+        len(jobs) == 1 + 3 + 4
+    )  # a small list is cut, and what tools do is picked, beside Snakemake
+    with Dataset(on_slurm.paths.tools / "resize") as small:
         assert len(small) == states["ok"]
         assert max(small.image(0).size) <= 112
+    assert slurm_s < AT_MOST * local_s, f"{local_s:.0f} s locally, {slurm_s:.0f} s on Slurm"
