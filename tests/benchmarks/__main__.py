@@ -27,6 +27,7 @@ TINY = {
     "bench_partition": ("20000", "20"),
     "bench_plan": ("1000000",),
     "bench_politeness": ("2", "--images", "5"),
+    "bench_slurm_demo": ("--only", "nothing"),
     "bench_tools": ("20000", "40"),
     "bench_verify": ("20",),
     "simulate_rates": ("1", "0.5"),
