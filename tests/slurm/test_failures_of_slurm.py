@@ -15,7 +15,7 @@ from tests.slurm.lab import Cluster
 pytestmark = pytest.mark.timeout(900)  # the wait for the cluster counts, too
 
 ACCOUNTING = ("sacct", "sacctmgr", "sshare")
-FORGETFUL = "{squeue} \"$@\" | grep -vE 'COMPLETED|FAILED|CANCELLED'"  # like MinJobAge=0
+FORGETFUL = "{squeue} \"$@\" | sed -E '/COMPLETED|FAILED|CANCELLED/d'"  # like MinJobAge=0
 SLOW_S = 6
 
 

@@ -33,6 +33,7 @@ class Lock:
         self.content = me.to_bytes()
         self.clock = clock
         self.files = files
+        self._lost = ""  # how, once it is
 
     @property
     def nonce(self) -> str:
@@ -64,13 +65,17 @@ class Lock:
     def check(self) -> None:
         """Raise LockError unless the lock is ours. Call it before each commit.
 
-        A contender may have renamed it away by mistake and be putting it back: that is waited for.
+        A contender may have renamed it away by mistake and be putting it back: that is waited for,
+        once. Who was told that it is lost is told so again at once, also if it came back later.
         """
+        if self._lost:
+            raise LockError(self._lost)
         end = self.clock.now() + 1.5 * RETURN_S
         while (seen := self.files.read(self.path)) is None or seen.content != self.content:
             may_return = seen is None or self.files.siblings(self.path, "away")
             if not may_return or self.clock.now() >= end:
-                raise LockError(_lost(self.path, seen))
+                self._lost = _lost(self.path, seen)
+                raise LockError(self._lost)
             self.clock.sleep(POLL_S / 5)
 
     def beat(self) -> None:

@@ -257,6 +257,23 @@ def test_file_system_without_hard_links_will_do(path, monkeypatch):
     assert list(path.parent.iterdir()) == []
 
 
+def test_a_lock_that_is_lost_is_waited_for_once(path):
+    """Many commits find out together: their rank ends in seconds, however many there are."""
+    turning = Turning()
+    lock = Lock.acquire(path, role="a run", clock=turning.clock, probe=NOBODY)
+    content = path.read_bytes()
+    path.unlink()
+    with pytest.raises(LockError, match="was removed"):
+        lock.check()
+    told_at = turning.now
+    path.write_bytes(content)  # too late
+    for _ in range(100):
+        with pytest.raises(LockError, match="was removed"):
+            lock.check()
+    assert told_at > 0
+    assert turning.now == told_at
+
+
 def test_link_whose_answer_was_lost_counts(path, monkeypatch):
     link = os.link
 
