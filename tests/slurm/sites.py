@@ -16,7 +16,7 @@ from distributed_downloader.storage.lock_files import LockFiles
 from tests.slurm.lab import Cluster, Job
 from tests.workflow.conftest import Workflow
 
-TIMEOUT_S = 400
+TIMEOUT_S = 600
 LOOK_S = 1  # a cluster of our own bears it, a real one must not
 LAUNCHER = "srun --mpi=pmi2 --kill-on-bad-exit=1"
 

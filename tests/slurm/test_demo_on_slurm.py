@@ -11,7 +11,7 @@ pytestmark = pytest.mark.timeout(900)
 AT_MOST = 2.5  # times what the same run takes without Slurm, on the same machine
 
 
-def test_the_demo_is_jobs_and_comes_to_what_it_comes_to_anywhere_not_much_later(
+def test_the_demo_and_its_tools_are_jobs_and_come_to_what_they_come_to_anywhere(
     cluster_alone, tmp_path
 ):
     with demo_config(tmp_path / "local") as config:
