@@ -7,7 +7,7 @@ from tests.slurm.demo import demo_config, seconds_of
 from tests.slurm.sites import SlurmWorkflow
 from tests.workflow.conftest import Workflow
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(900, func_only=True)  # the wait for the cluster does not count
 AT_MOST = 2.5  # times what the same run takes without Slurm, on the same machine
 
 
