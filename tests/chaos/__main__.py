@@ -1,6 +1,6 @@
 """`make drill`: runs that are killed again and again, against servers of every bad kind.
 
-python -m tests.chaos [--rounds 100] [--seconds 900] [--lanes 3] [--seed N]
+python -m tests.chaos [--rounds 100] [--seconds 900] [--lanes 4] [--seed N]
 
 Prints a line a round and a summary; exit 1 if anything did not hold, or if time was too short for
 all rounds.
@@ -35,7 +35,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos")
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=900, help="no round begins after these")
-    parser.add_argument("--lanes", type=int, default=3, help="output folders at a time")
+    parser.add_argument("--lanes", type=int, default=4, help="output folders at a time")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     return parser.parse_args()
 

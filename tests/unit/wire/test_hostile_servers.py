@@ -291,25 +291,30 @@ def test_a_redirect_to_a_private_address_is_not_followed_whatever_spells_it() ->
         assert outcome.error_class is ErrorClass.PRIVATE_ADDRESS
 
 
+def word_of_redirect(location: str) -> ErrorClass | None:
+    """What comes of public servers that lead there; `{port}` is one of ours, which nobody asks."""
+
+    async def main() -> End:
+        async with wire.serve(wire.answers(wire.reply(200, JPEG))) as server:
+            moved = httpx.MockTransport(lambda _: Moved(location.format(port=server.port)))
+            names = NameSettings(lookup=lambda _: ["127.0.0.1", "::1"])
+            async with httpx.AsyncClient(
+                transport=AiohttpTransport(WireSettings(names=names)),
+                mounts={"all://public.example": moved, "all://a.example": moved},
+            ) as client:
+                end = await ask(client, "http://public.example/")
+            assert server.connections == 0
+            return end
+
+    return word_of(asyncio.run(main()))
+
+
 @pytest.mark.parametrize(
     "host", ["127.1", "2130706433", "0x7f.1", "017700000001", "①②⑦.⓪.⓪.①", "127。0。0。1", "[::1]"]
 )
 def test_no_spelling_of_a_redirect_reaches_this_machine(host: str) -> None:
-    async def main() -> Outcome:
-        async with wire.serve(wire.answers(wire.reply(200, JPEG))) as server:
-            answer = Moved(f"http://{host}:{server.port}/")
-            names = NameSettings(lookup=lambda _: ["127.0.0.1"])
-            async with httpx.AsyncClient(
-                transport=AiohttpTransport(WireSettings(names=names)),
-                mounts={"all://public.example": httpx.MockTransport(lambda _: answer)},
-            ) as client:
-                outcome = (await ask(client, "http://public.example/")).outcome
-            assert server.connections == 0
-            return outcome
-
-    outcome = asyncio.run(main())
-    assert isinstance(outcome, Failed)
-    assert outcome.error_class in {ErrorClass.PRIVATE_ADDRESS, ErrorClass.REDIRECT_INVALID}
+    word = word_of_redirect(f"http://{host}:{{port}}/")
+    assert word in {ErrorClass.PRIVATE_ADDRESS, ErrorClass.REDIRECT_INVALID}
 
 
 @pytest.mark.parametrize(
@@ -340,29 +345,8 @@ def test_no_spelling_of_a_redirect_reaches_this_machine(host: str) -> None:
 )
 def test_no_way_of_writing_a_location_leads_to_this_machine(location: str) -> None:
     """Some lead back to where they came from, which is a loop; none leads in."""
-
-    async def main() -> Outcome:
-        async with wire.serve(wire.answers(wire.reply(200, JPEG))) as server:
-            moved = Moved(location.format(port=server.port))
-            names = NameSettings(lookup=lambda _: ["127.0.0.1", "::1"])
-            async with httpx.AsyncClient(
-                transport=AiohttpTransport(WireSettings(names=names)),
-                mounts={
-                    "all://public.example": httpx.MockTransport(lambda _: moved),
-                    "all://a.example": httpx.MockTransport(lambda _: moved),
-                },
-            ) as client:
-                outcome = (await ask(client, "http://public.example/")).outcome
-            assert server.connections == 0
-            return outcome
-
-    outcome = asyncio.run(main())
-    assert isinstance(outcome, Failed)
-    assert outcome.error_class in {
-        ErrorClass.PRIVATE_ADDRESS,
-        ErrorClass.REDIRECT_INVALID,
-        ErrorClass.REDIRECT_LOOP,
-    }
+    refused = {ErrorClass.PRIVATE_ADDRESS, ErrorClass.REDIRECT_INVALID, ErrorClass.REDIRECT_LOOP}
+    assert word_of_redirect(location) in refused
 
 
 def test_a_name_is_looked_up_once_and_what_was_judged_is_connected_to() -> None:
