@@ -20,6 +20,7 @@ from distributed_downloader.running.begin import (
     generation_to_make,
     input_bytes,
     settings_of_run,
+    was_asked_to_end,
 )
 from distributed_downloader.configuration.environment import (
     CONFIG_VARIABLE,

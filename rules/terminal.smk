@@ -10,7 +10,6 @@ from snakemake.settings.enums import Quietness
 from snakemake_interface_logger_plugins.common import LogEvent
 
 MISSED = re.compile(r"MissingRuleException:\nNo rule to produce (\w+) \(")  # a target
-INTERRUPTED = "Terminating processes on user request"
 OF_A_JOB = (
     "RuleException",
     "Exiting because a job",
@@ -42,7 +41,7 @@ def hush(output):
 
 def point_to(account):
     """Where Snakemake's own account of an error lies; who interrupts a run knows why it ended."""
-    if not any(INTERRUPTED in Path(file).read_text(errors="replace") for file in account):
+    if not was_asked_to_end():
         print("Which job failed, and how:", *account, file=sys.stderr)
 
 

@@ -146,7 +146,7 @@ def test_the_command_takes_over_asks_again_and_goes_on(start_fleet, new_workflow
         "previous_output": str(first.folder / "out"),
     }
     said = first.finish()
-    assert "9 images were copied" in said
+    assert f"copied from {first.paths.root}: 9 images" in said
     assert "11  of 12 rows" in said
     assert len(image_requests(fleet)) == asked_before + 3
 

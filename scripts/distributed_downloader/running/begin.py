@@ -11,6 +11,7 @@ import math
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -40,6 +41,8 @@ from distributed_downloader.settings import Settings
 from distributed_downloader.storage.lock import Lock, request_stop, stop_orphan
 from distributed_downloader.waves.progress import watch
 from distributed_downloader.wire.proxies import proxies_of
+
+_asked_to_end = threading.Event()
 
 
 def settings_for(given: Mapping[str, Any]) -> Settings:
@@ -119,11 +122,17 @@ def _look_for_input(settings: Settings) -> None:
         find_files(settings.path_to_input)
 
 
+def was_asked_to_end() -> bool:
+    """Whether a signal has asked for the end of the run that this process began."""
+    return _asked_to_end.is_set()
+
+
 def _stop_writer_first(number: signal.Signals, writer_lock: Path) -> None:
     """On this signal, first ask the writer to stop; then what Snakemake does on it."""
     theirs = signal.getsignal(number)
 
     def on_signal(received: int, frame: FrameType | None) -> None:
+        _asked_to_end.set()
         with suppress(LockError):  # a disk that takes no request: what follows must happen anyway
             request_stop(writer_lock)
         if callable(theirs):

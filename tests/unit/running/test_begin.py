@@ -94,7 +94,9 @@ def signalled(tmp_path, at_exit):
 
 
 def test_a_signal_asks_the_writer_to_stop_and_goes_on_to_snakemake(tmp_path, at_exit):
+    begin._asked_to_end.clear()
     assert signalled(tmp_path, at_exit) == ([signal.SIGTERM], True)
+    assert begin.was_asked_to_end()
 
 
 def test_a_disk_that_takes_no_request_does_not_keep_the_signal(tmp_path, at_exit, monkeypatch):
