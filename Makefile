@@ -33,7 +33,7 @@ drill: setup
 	@$(BIN)/python -m tests.chaos --rounds $(ROUNDS) --seconds $(SECONDS)
 
 # Every property, with more examples: URLs, headers, configs, lists, archives, images; some minutes.
-# EXAMPLES=20000 make fuzz, or make fuzz EXAMPLES=20000: each property with so many, instead of 1500.
+# EXAMPLES=20000 make fuzz, or make fuzz EXAMPLES=20000: each property with so many, instead of 600.
 fuzz: setup
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m hypothesis --hypothesis-profile fuzz --timeout 0 tests/unit
 

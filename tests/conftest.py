@@ -14,7 +14,7 @@ hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 # `make fuzz`: the same properties, for as long as one likes.
 hypothesis.settings.register_profile(
-    "fuzz", deadline=None, max_examples=int(os.environ.get("EXAMPLES", "1500"))
+    "fuzz", deadline=None, max_examples=int(os.environ.get("EXAMPLES", "600"))
 )
 
 # A shell's `&` has its children ignore SIGINT, and so would all that tests start and interrupt.
