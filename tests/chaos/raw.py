@@ -7,7 +7,7 @@ import asyncio
 import multiprocessing
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AsyncExitStack, closing, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, closing, contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -108,7 +108,9 @@ async def _open(
     return Place(mode, address.name, host, address.ip, base, rows)
 
 
-def _server(script: wire.Script, tls: TlsMode | None, address: Address):
+def _server(
+    script: wire.Script, tls: TlsMode | None, address: Address
+) -> AbstractAsyncContextManager[wire.WireServer]:
     if tls is None:
         return wire.serve(script, at=address.ip)
     return wire.serve(script, tls=True, certificate=tls.certificate, at=address.ip)
