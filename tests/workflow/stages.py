@@ -21,7 +21,6 @@ from distributed_downloader.waves.due import first_wave, next_wave_is_due
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 TIMEOUT_S = 60
-TOOLS = ("size_based", "duplication_based", "near_duplicates", "compact", "resize")
 IMPORTED_ONCE = [
     "__main__",  # else each play would import pytest
     "distributed_downloader.lists.partition",
@@ -92,14 +91,6 @@ def _command_lines(stage: str, settings: Any) -> Any:
             yield _schedule(wave, first)
         case "download":
             yield _download(wave)
-        case tool if tool in TOOLS:
-            flag = ["--flag", str(settings.paths.logs / "flag.json")]
-            plan = settings.paths.logs / "plan.json"
-            progress = ["--progress", str(settings.paths.logs / "progress.json")]
-            yield ["filter_images.py", "--tool", tool, *flag]
-            yield ["schedule_partitions.py", "--tool", tool, "--plan", str(plan)]
-            if read_json(plan)["is_due"]:
-                yield ["run_tool.py", "--tool", tool, "--ranks", "1", *progress]
         case "restore":
             yield ["restore_images.py"]
         case "wave":
@@ -108,6 +99,14 @@ def _command_lines(stage: str, settings: Any) -> Any:
             while next_wave_is_due(settings.paths, settings, first=first, wave=wave):
                 yield from _wave(wave, first)
                 wave += 1
+        case tool:
+            flag = ["--flag", str(settings.paths.logs / "flag.json")]
+            plan = settings.paths.logs / "plan.json"
+            progress = ["--progress", str(settings.paths.logs / "progress.json")]
+            yield ["filter_images.py", "--tool", tool, *flag]
+            yield ["schedule_partitions.py", "--tool", tool, "--plan", str(plan)]
+            if read_json(plan)["is_due"]:
+                yield ["run_tool.py", "--tool", tool, "--ranks", "1", *progress]
 
 
 def _wave(wave: int, first: int) -> Any:

@@ -60,6 +60,13 @@ CASES = {
         (f'initializer_type is "birds": allowed is one of {INITIALIZERS}; did you mean',),
         {**OWN, "initializer_type": "birds"},
     ),
+    "unknown tool": Case(
+        (
+            "There is no tool 'resise'; there are compact,",
+            "Did you mean resize? A tool",
+        ),
+        {**OWN, "tools": ["size_based", "resise"]},
+    ),
     "no contact": Case(
         (
             'The User-Agent "polite-image-downloader" names no contact, so the owners of the '

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
@@ -12,6 +13,7 @@ import pytest
 from distributed_downloader import Dataset, apply_tools
 from distributed_downloader.errors import ConfigError
 from distributed_downloader.fleet.plan import HostPlan, Special, Trick
+from tests.unit.images_folder import ONE, ImagesFolder, picture
 from tests.workflow.conftest import CHECKOUT
 from tests.workflow.shards import keys_of
 
@@ -43,6 +45,7 @@ def test_the_whole_chain_finds_what_was_planted_and_runs_again_only_for_what_is_
     said = workflow.finish()
     order = [tool for tool in re.findall(r"(\w+): [\d,]+ images? done", said) if tool in CHAIN]
     assert order == CHAIN
+    assert all(max(one) < min(next_one) for one, next_one in pairwise(finished(workflow)))
     assert workflow.states() == {"ok": 11, "pending": 1, "removed": 14}
     assert "size_based: too small" in said
     summary = json.loads(workflow.paths.summary.read_text())
@@ -68,6 +71,13 @@ def test_the_whole_chain_finds_what_was_planted_and_runs_again_only_for_what_is_
     said = workflow.finish("restore", "--config", "tool=size_based")
     assert "6 images that size_based removed are back" in said
     assert workflow.states() == {"ok": 18, "removed": 8}
+
+
+def finished(workflow):
+    """When each tool was done with each partition: none begins before the one before it ends."""
+    for tool in CHAIN:
+        marks = pl.read_csv(workflow.paths.tools / tool / "verification" / "*.csv")
+        yield marks["finished"].to_list()
 
 
 def damage_one(workflow):
@@ -103,6 +113,33 @@ def shards(workflow):
     """What is in them."""
     return keys_of((workflow.paths.tools / "export_webdataset" / "data").glob("*.tar"))
 
+
+@pytest.mark.parametrize(
+    ("last_line", "sentence"),
+    [
+        ("", "The tool stepless has no runner: {file} registers no class with @RunnerRegister"),
+        ("1 / 0", "{file} cannot be imported: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_tool_that_is_not_whole_is_one_sentence(stages, tmp_path, last_line, sentence):
+    folder = ImagesFolder(tmp_path / "out")
+    folder.add(ONE, [picture(1)])
+    (tmp_path / "stepless.smk").write_text(own_rule("stepless"))
+    (tmp_path / "stepless.py").write_text(STEPLESS + last_line)
+    folder.set(folder=str(tmp_path))
+    assert stages.play(folder.settings.raw, "stepless") == 1
+    said = (folder.paths.root / "said.txt").read_text()
+    assert said.startswith(f"error: {sentence.format(file=tmp_path / 'stepless.py')}")
+    assert len(said.splitlines()) == 1
+
+
+STEPLESS = """
+from distributed_downloader.tools import (
+    DefaultScheduler, FilterRegister, PythonFilterToolBase, SchedulerRegister,
+)
+FilterRegister("stepless")(PythonFilterToolBase)
+SchedulerRegister("stepless")(DefaultScheduler)
+"""
 
 OLD_MANNER = """
 import os, signal, subprocess

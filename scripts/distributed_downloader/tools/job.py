@@ -22,6 +22,7 @@ from distributed_downloader.durable import crash_point
 from distributed_downloader.errors import DownloaderError, LockError, StorageError, ToolError
 from distributed_downloader.mpi import Solo, World
 from distributed_downloader.paths import Batch, OutputPaths
+from distributed_downloader.tools.account import Account, complain, reason
 from distributed_downloader.tools.marks import Marks
 from distributed_downloader.tools.partition import Interrupted, Partition
 from distributed_downloader.tools.sharing import Sharing
@@ -31,7 +32,6 @@ from distributed_downloader.waves.progress import Progress, write_progress
 log = logging.getLogger(__name__)
 
 WATCH_S = 1.0
-NAMED = 3  # so many failures are told, the rest is counted
 
 
 def _anybody() -> None:
@@ -86,25 +86,6 @@ class Runner(Protocol):
         """Make what is made of all partitions together, unless it is made."""
 
 
-@dataclass(slots=True)
-class Account:
-    """What one rank did, or all of them."""
-
-    partitions: int = 0  # done
-    images: int = 0  # in them
-    removed: int = 0  # taken out of the dataset
-    failures: list[str] = field(default_factory=list)
-    fatal: str | None = None  # the sentence of what stopped everybody
-
-    def add(self, other: "Account") -> None:
-        """Sum up."""
-        self.partitions += other.partitions
-        self.images += other.images
-        self.removed += other.removed
-        self.failures += other.failures
-        self.fatal = self.fatal or other.fatal
-
-
 @dataclass(frozen=True, slots=True)
 class JobResult:
     """What is written down of a job."""
@@ -155,7 +136,7 @@ class RankOfJob:
             self.account.fatal = str(error)
         except Exception as error:  # whatever a tool's code, or a broken shard, comes to
             log.error("%s failed", batch.folder, exc_info=True, extra={"told": True})
-            self.account.failures.append(f"{batch.folder}: {_reason(error)}")
+            self.account.failures.append(f"{batch.folder}: {reason(error)}")
         else:
             self.account.partitions += 1
             self.account.images += images
@@ -178,12 +159,6 @@ class RankOfJob:
         self._ticked += images
         if self.sharing.stop.is_set():
             raise Interrupted
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, DownloaderError | NotImplementedError):
-        return str(error)
-    return f"{type(error).__name__}: {error}"
 
 
 async def run_job(runner: Runner, plan: Mapping[Batch, int], rows: int) -> JobResult | None:
@@ -212,7 +187,7 @@ async def _end(runner: Runner, rank: RankOfJob, accounts: list[Account], began: 
     for one in accounts:
         whole.add(one)
     left, stopped = rank.planned - whole.partitions, rank.sharing.stopped
-    _complain(runner, whole, rank.planned, stopped)
+    complain(runner.filter_name, whole, rank.planned, stopped, runner.paths.logs)
     removed_here = runner.removed
     if left == 0:
         crash_point("tool:before_finish")
@@ -236,26 +211,7 @@ def _finish(runner: Runner) -> None:
         raise
     except Exception as error:
         log.error("the tool's end failed", exc_info=True, extra={"told": True})
-        raise ToolError(f"{runner.filter_name} could not finish: {_reason(error)}") from error
-
-
-def _complain(runner: Runner, whole: Account, planned: int, stopped: str | None) -> None:
-    """Raise ToolError for what no exit code 0 may hide."""
-    if whole.fatal:
-        raise ToolError(whole.fatal)
-    failures = whole.failures
-    if failures:
-        more = f"; and {len(failures) - NAMED} more" if len(failures) > NAMED else ""
-        raise ToolError(
-            f"{runner.filter_name} failed for {len(failures)} of {planned} partitions: "
-            f"{'; '.join(failures[:NAMED])}{more}. See the logs in {runner.paths.logs / 'tools'}; "
-            "the same command tries these again."
-        )
-    if stopped == "out of time" and not whole.partitions:
-        raise ToolError(
-            f"{runner.filter_name} ran out of time before it was done with one partition: give "
-            "run_tool a longer runtime in the profile."
-        )
+        raise ToolError(f"{runner.filter_name} could not finish: {reason(error)}") from error
 
 
 async def _watch(runner: Runner, rank: RankOfJob, rows: int, began: float) -> None:

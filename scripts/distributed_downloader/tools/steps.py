@@ -10,6 +10,7 @@ from typing import Any
 from distributed_downloader.durable import is_disk_error, read_json
 from distributed_downloader.errors import DownloaderError, ToolError
 from distributed_downloader.settings import Settings
+from distributed_downloader.tools.account import reason
 from distributed_downloader.tools.base import ToolConfig
 from distributed_downloader.tools.filters import clear_filter_table, read_partitions
 from distributed_downloader.tools.job import Job
@@ -73,7 +74,7 @@ def _told_as(step: str, tool: str) -> Iterator[None]:
         if isinstance(error, OSError) and is_disk_error(error):
             raise
         log.error("the %s of %s failed", step, tool, exc_info=True, extra={"told": True})
-        raise ToolError(f"The {step} of {tool} failed: {type(error).__name__}: {error}") from error
+        raise ToolError(f"The {step} of {tool} failed: {reason(error)}") from error
 
 
 def job_is_due(plan: Path, done: Sequence[Path], settings: Settings) -> bool:
