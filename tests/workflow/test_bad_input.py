@@ -1,5 +1,7 @@
 """What cannot work is told in one sentence, with the way out, before anything is written."""
 
+import json
+import shutil
 import subprocess
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -180,7 +182,31 @@ def test_a_config_file_that_cannot_be_read_is_told(tmp_path, content, sentence):
         file.write_text(content)
     done = run_snakemake("--profile", "profiles/local", "--configfile", str(file))
     assert done.returncode == 1
-    assert sentence.format(file=file) in done.stdout
+    # Snakemake reads it before anything of ours, and shows its way there: its last line tells
+    assert sentence.format(file=file) in done.stdout.strip().splitlines()[-1]
+
+
+def test_a_profile_that_is_not_there_is_named():
+    done = run_snakemake("--profile", "my-site", "--configfile", "config/demo.yaml")
+    assert done.returncode == 1
+    last = done.stdout.strip().splitlines()[-1]
+    assert last.startswith("Error: profile directory given (my-site), but no")
+
+
+def test_the_slurm_profile_where_no_slurm_is_ends_at_once(tmp_path):
+    """It would submit its first job for ever."""
+    (tmp_path / "urls.txt").write_bytes(ONE_URL)
+    config = tmp_path / "my.yaml"
+    given = {"path_to_input": f"{tmp_path}/urls.txt", "path_to_output": f"{tmp_path}/out", **OWN}
+    config.write_text(json.dumps(given))
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("sh", "bash", "env", "which"):
+        (programs / name).symlink_to(shutil.which(name))
+    done = run_snakemake("--profile", "slurm", "--configfile", str(config), PATH=str(programs))
+    assert done.returncode == 1
+    assert "error: No sbatch, squeue, scontrol here, so this is no login node" in done.stdout
+    assert not (tmp_path / "out" / "urls").exists()
 
 
 def test_what_cannot_be_mixed_is_refused_with_the_way_out(start_fleet, new_workflow):

@@ -22,6 +22,7 @@ def test_the_literal_profile_slurm_runs_on_slurm_and_starts_ranks_with_srun(effe
     wave = settings.set_resources["download_images"]
     assert wave["mpi"].raw == "srun --mpi=pmi2 --kill-on-bad-exit=1"
     assert settings.slurm_status_command == "squeue"
+    assert settings.seconds_between_status_checks >= 5  # a login node is no place for busy looks
     assert settings.nolock
     assert settings.rerun_incomplete
 
