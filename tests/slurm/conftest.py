@@ -59,6 +59,27 @@ def cluster_alone() -> Iterator[Cluster]:
         c.do("up")
 
 
+@pytest.fixture
+def programs(tmp_path):
+    """A PATH with all programs of this machine, but these as scripts of ours; None: not there."""
+
+    def having(**ours: str | None) -> str:
+        folder = tmp_path / "programs"
+        folder.mkdir()
+        for path in os.environ["PATH"].split(os.pathsep):
+            for program in Path(path).glob("*"):
+                link = folder / program.name
+                if program.name not in ours and not link.is_symlink():
+                    link.symlink_to(program)
+        for name, does in ours.items():
+            if does is not None:
+                (folder / name).write_text(f"#!/bin/sh\n{does}\n")
+                (folder / name).chmod(0o755)
+        return str(folder)
+
+    return having
+
+
 @contextmanager
 def sites(cluster: Cluster, start_fleet: Any, new_workflow: Any) -> Iterator[Callable[..., Site]]:  # noqa: F811
     """Makes sites on this cluster; no process and no job of theirs outlives the block."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 SCRIPT = Path(__file__).with_name("cluster")
 PROGRAMS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd", "sbatch", "srun", "sacct")
+ACCOUNTING = ("sacct", "sacctmgr", "sshare")
 FOLDER, PORT_BASE = "SLURM_CLUSTER_DIR", "PORTBASE"  # variables of `cluster`
 START_S = 120
 

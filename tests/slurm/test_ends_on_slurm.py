@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 
 from tests.slurm.hosts import UNDER_WAY, hosts
+from tests.slurm.lab import ACCOUNTING
 from tests.workflow.drill import wait_for
 
 pytestmark = pytest.mark.timeout(600)
@@ -45,9 +46,12 @@ def test_a_wave_that_loses_its_node_to_an_urgent_job_is_requeued_and_goes_on(new
     assert waves[-1].state == "COMPLETED"
 
 
-def test_a_cancelled_wave_stores_what_it_has_and_is_submitted_again(new_site):
+def test_a_cancelled_wave_stores_what_it_has_and_is_submitted_again(new_site, programs):
+    """Also where the accounting hangs: it is not asked for what the queue knows."""
     site = new_site(*hosts(10, 150), rate=10, nodes=2)
-    process = site.workflow.start()
+    mark = site.workflow.folder / "asked"
+    hangs = f"echo $0 >> {mark}; exec sleep 600"
+    process = site.workflow.start(PATH=programs(**dict.fromkeys(ACCOUNTING, hangs)))
     wave = site.wave_after(400, process)
     assert wave.nodes == 2
     site.cluster.ask("scancel", wave.id)
@@ -55,6 +59,7 @@ def test_a_cancelled_wave_stores_what_it_has_and_is_submitted_again(new_site):
 
     site.assert_all_is_there()
     assert site.asked_again() <= 10 * UNDER_WAY
+    assert not mark.exists()
     states = [wave.state for wave in site.waves()]
     assert states[0] == "CANCELLED"
     assert states[-1] == "COMPLETED"

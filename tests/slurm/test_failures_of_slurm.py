@@ -1,39 +1,16 @@
 """The cluster itself fails in mid-wave: a node, its controller, its accounting."""
 
-import os
 import shutil
-from pathlib import Path
 
 import pytest
 
 from tests.slurm.hosts import UNDER_WAY, UNFLUSHED_S, hosts
+from tests.slurm.lab import ACCOUNTING
 
 pytestmark = pytest.mark.timeout(600, func_only=True)  # the wait for the cluster does not count
 
-ACCOUNTING = ("sacct", "sacctmgr", "sshare")
 FORGETFUL = "{squeue} \"$@\" | sed -E '/COMPLETED|FAILED|CANCELLED/d'"  # like MinJobAge=0
 SLOW_S = 6
-
-
-@pytest.fixture
-def programs(tmp_path):
-    """A PATH with all programs of this machine, but these as scripts of ours; None: not there."""
-
-    def having(**ours: str | None) -> str:
-        folder = tmp_path / "programs"
-        folder.mkdir()
-        for path in os.environ["PATH"].split(os.pathsep):
-            for program in Path(path).glob("*"):
-                link = folder / program.name
-                if program.name not in ours and not link.is_symlink():
-                    link.symlink_to(program)
-        for name, does in ours.items():
-            if does is not None:
-                (folder / name).write_text(f"#!/bin/sh\n{does}\n")
-                (folder / name).chmod(0o755)
-        return str(folder)
-
-    return having
 
 
 def test_a_node_that_dies_costs_its_unflushed_seconds_and_the_wave_goes_on(new_site_alone):
@@ -64,20 +41,6 @@ def test_a_controller_that_is_away_for_a_while_costs_nothing(new_site_alone, pro
     site.assert_all_is_there()
     assert site.asked_again() == 0
     assert [(wave.state, wave.restarts) for wave in site.waves()] == [("COMPLETED", 0)]
-
-
-def test_an_accounting_that_hangs_is_not_asked_for_what_the_queue_knows(new_site, programs):
-    """A job that was cancelled is one of the ends that are looked into."""
-    site = new_site(*hosts(10, 60), rate=5, nodes=2)
-    mark = site.workflow.folder / "asked"
-    hangs = f"echo $0 >> {mark}; exec sleep 600"
-    process = site.workflow.start(PATH=programs(**dict.fromkeys(ACCOUNTING, hangs)))
-    wave = site.wave_after(100, process)
-    site.cluster.ask("scancel", wave.id)
-    site.workflow.finish_of(process)
-
-    site.assert_all_is_there()
-    assert not mark.exists()
 
 
 def test_of_jobs_that_the_queue_forgets_at_once_a_slow_accounting_tells(new_site, programs):
