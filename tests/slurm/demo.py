@@ -11,6 +11,7 @@ import yaml
 
 from distributed_downloader.fleet.demo import demo_csv, demo_plan
 from distributed_downloader.fleet.running import running_fleet
+from tests.slurm.sites import TIMEOUT_S
 from tests.workflow.conftest import CHECKOUT, Workflow
 
 
@@ -29,5 +30,10 @@ def demo_config(folder: Path, changes: Mapping[str, Any] | None = None) -> Itera
 def seconds_of(workflow: Workflow) -> float:
     """How long it takes from nothing to its report."""
     began = time.monotonic()
-    workflow.finish()
+    process = workflow.start()
+    try:
+        said, _ = process.communicate(timeout=TIMEOUT_S)
+    finally:
+        process.kill()
+    assert process.returncode == 0, said
     return time.monotonic() - began
