@@ -28,6 +28,7 @@ from distributed_downloader.storage.holder import RESTARTS_VARIABLE
 AGAIN_S = 10  # until Slurm is asked again whether it takes jobs
 ANSWER_S = 50  # for a question; the executor gives up after a minute, and leaves the asker behind
 TICK_S = 1  # until a pause notices that a run is over
+REQUEUES = "SLURM_RESTART_COUNT"
 
 
 def mend(queue, pace):
@@ -140,7 +141,7 @@ def look_for_slurm():
 
 if workflow.is_main_process:
     os.environ.pop(RESTARTS_VARIABLE, None)
-elif "SLURM_RESTART_COUNT" in os.environ:
-    os.environ[RESTARTS_VARIABLE] = os.environ["SLURM_RESTART_COUNT"]
+elif REQUEUES in os.environ:
+    os.environ[RESTARTS_VARIABLE] = os.environ[REQUEUES]
 
 mend(Queue(), Pace())
