@@ -19,7 +19,7 @@ from distributed_downloader.exports.targets import Sink
 
 IMAGE = "image"
 ROW_GROUP_BYTES = 8 << 20
-PAGE_BYTES = 1 << 20
+PAGE_BYTES = 256 << 10
 
 
 def write_parquet_shard(sink: Sink, blocks: Iterable[Block]) -> int:
