@@ -15,6 +15,7 @@ from distributed_downloader.errors import ConfigError
 from distributed_downloader.fleet.plan import HostPlan, Special, Trick
 from tests.unit.images_folder import ONE, ImagesFolder, picture
 from tests.workflow.conftest import CHECKOUT
+from tests.workflow.own_tools import PATIENT, write_tool
 from tests.workflow.shards import keys_of
 
 SEVERAL_RUNS = pytest.mark.timeout(600)  # on a busy machine; each run has a limit of its own
@@ -127,8 +128,7 @@ def shards(workflow):
 def test_a_tool_that_is_not_whole_is_one_sentence(stages, tmp_path, last_line, sentence):
     folder = ImagesFolder(tmp_path / "out")
     folder.add(ONE, [picture(1)])
-    (tmp_path / "stepless.smk").write_text(own_rule("stepless"))
-    (tmp_path / "stepless.py").write_text(STEPLESS + last_line)
+    write_tool(tmp_path, "stepless", STEPLESS + last_line)
     folder.set(folder=str(tmp_path))
     assert stages.play(folder.settings.raw, "stepless") == 1
     said = (folder.paths.root / "said.txt").read_text()
@@ -201,32 +201,6 @@ class OldRunner(MPIRunnerTool):
         return len(images)
 """
 
-PATIENT = """
-import time
-from distributed_downloader.tools import (
-    DefaultScheduler, FilterRegister, MPIRunnerTool, PythonFilterToolBase, RunnerRegister,
-    SchedulerRegister,
-)
-
-FilterRegister("patient")(PythonFilterToolBase)
-SchedulerRegister("patient")(DefaultScheduler)
-
-@RunnerRegister("patient")
-class Patient(MPIRunnerTool):
-    def process(self, partition):
-        calls = self.folder / "calls"
-        with calls.open("a") as lines:
-            lines.write(f"{partition.batch.folder}\\n")
-        while len(calls.read_text().splitlines()) == 2:  # the second takes all the time there is
-            partition.tick(0)
-            time.sleep(0.01)
-        return len(partition.rows)
-"""
-
-
-def own_rule(tool):
-    return f"rule {tool}:\n    input:\n        ran_tool({tool!r}),\n    localrule: True\n"
-
 
 @pytest.fixture
 def own_tools(tmp_path):
@@ -237,9 +211,8 @@ def own_tools(tmp_path):
     for name, text in re.findall(r"```\w+\n# my_tools/(\S+)\n(.*?)```", readme, re.S):
         (folder / name).write_text(text)
     assert {path.name for path in folder.iterdir()} == {"brightness.py", "brightness.smk"}
-    for tool, text in (("old_manner", OLD_MANNER), ("patient", PATIENT)):
-        (folder / f"{tool}.py").write_text(text)
-        (folder / f"{tool}.smk").write_text(own_rule(tool))
+    write_tool(folder, "old_manner", OLD_MANNER)
+    write_tool(folder, "patient", PATIENT)
     return folder
 
 
