@@ -71,7 +71,9 @@ class Sink:
         """Have the disk begin to write what is new, so that it is not all left to the sync."""
         if self.path is None:
             return
-        end = os.fstat(self.file.fileno()).st_size
+        end = (
+            os.fstat(self.file.fileno()).st_size - WRITE_BACK_BYTES
+        )  # who appends waits for a page
         if end - self._begun >= WRITE_BACK_BYTES:  # Linux writes back what is not needed any more
             new = (self._begun, end - self._begun)
             os.posix_fadvise(self.file.fileno(), *new, os.POSIX_FADV_DONTNEED)
