@@ -174,7 +174,7 @@ async def listen(
             why = os.strerror(error.errno or 0)
             raise ConfigError(
                 f"The fleet cannot listen at {address}:{plan.port} ({why}): end what listens "
-                "there, perhaps another fleet."
+                "there, perhaps another fleet, or choose another port."
             ) from error
         stack.push_async_callback(_close, server)
 
