@@ -128,9 +128,11 @@ async def listening(
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
-        server.close()
+        # No one more is let in; a closed server would forget whom it was just letting in.
+        loop.remove_reader(server.sockets[0].fileno())
         for _ in range(20):
             await asyncio.sleep(0)  # who was just let in begins, so as to end with the others
+        server.close()
         for transport in transports:
             transport.abort()  # type: ignore[attr-defined]
         for _ in range(3):

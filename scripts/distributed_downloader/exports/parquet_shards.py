@@ -32,6 +32,7 @@ def write_parquet_shard(sink: Sink, blocks: Iterable[Block]) -> int:
             writer = pq.ParquetWriter(sink.path or sink.file, table.schema, **_OPTIONS)
         writer.write_table(table, row_group_size=len(table))
         images += len(table)
+        sink.begin_write_back()
     if writer is not None:
         writer.close()
     return images
