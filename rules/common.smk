@@ -8,6 +8,7 @@ import os
 import secrets
 import shlex
 import sys
+import time
 
 HOUSE = Path(workflow.basedir).parent
 SCRIPTS = HOUSE / "scripts"
@@ -15,6 +16,7 @@ ENVIRONMENT = HOUSE / "workflow" / "envs" / "downloader.yaml"
 sys.path.insert(0, str(SCRIPTS))
 
 from distributed_downloader.accounts.status import print_status
+from distributed_downloader.accounts.summary import read_summary
 from distributed_downloader.running.begin import (
     begin_run,
     generation_to_make,
@@ -48,6 +50,7 @@ IS_IN_CONDA = "conda" in [
     str(way) for way in workflow.deployment_settings.deployment_method
 ]
 PYTHON = "python" if IS_IN_CONDA else shlex.quote(sys.executable)
+STARTED = time.time()
 
 
 def variables(stage, threads=1):
@@ -156,13 +159,28 @@ def start():
         flag.unlink(missing_ok=True)
 
 
-def account_for_what_is_there():
-    """After an error: verify and the report run all the same, and the error stands."""
+def account_for_what_is_there(account):
+    """After an error: verify and the report run all the same, and the error stands.
+
+    `account` are Snakemake's logs of this run: where verify itself is what failed, it has said why.
+    What was counted before this run is not told again.
+    """
     for end in RUN_ENDS:
         end()
-    for stage, name in (("verify", "verify_dataset"), ("report", "write_report")):
-        log = OUT.logs / stage / "after-an-error.log"
-        shell(
-            f"env {variables(stage)} {PYTHON} {{SCRIPTS}}/{name}.py --config {{CONFIG_PATH:q}}"
-            " --log {log:q} --flag {log:q}.json || true"
-        )
+    has_failed = any(
+        "Error in rule verify_dataset:" in Path(log).read_text() for log in account
+    )
+    if not has_failed or was_asked_to_end():
+        run_after_an_error("verify", "verify_dataset")
+    summary = read_summary(OUT)
+    if summary and summary["written"] >= STARTED:
+        run_after_an_error("report", "write_report")
+
+
+def run_after_an_error(stage, script):
+    """Run it, whatever comes of it."""
+    log = OUT.logs / stage / "after-an-error.log"
+    shell(
+        f"env {variables(stage)} {PYTHON} {{SCRIPTS}}/{script}.py --config {{CONFIG_PATH:q}}"
+        " --log {log:q} --flag {log:q}.json || true"
+    )

@@ -66,6 +66,18 @@ def test_rows_that_always_fail_are_given_up_after_so_many_tries_and_waves(new_dr
     assert b[1] - b[0] >= 2 - 0.05  # Retry-After, waited for by this same run
 
 
+def test_what_verify_finds_is_said_once(new_drill):
+    drill = new_drill(HostPlan(name="a.one.test", address="127.0.35.3", images=4, photos="tiny"))
+    drill.workflow.finish()
+    (table,) = drill.workflow.paths.urls.glob("*/*/urls.parquet")
+    table.write_bytes(table.read_bytes()[::-1])
+    done = drill.workflow.run()
+    assert done.returncode == 1
+    assert len(errors_in(done.stdout)) == done.stdout.count("has a damaged urls.parquet") == 1
+    assert "Traceback" not in done.stdout
+    assert "Images" not in done.stdout  # what was counted before may not be so any more
+
+
 def test_rows_that_are_refused_in_each_others_blocks_are_asked_no_more_often(new_drill):
     host = HostPlan(
         name="a.one.test",

@@ -5,6 +5,7 @@ import os
 
 import polars as pl
 
+from distributed_downloader.durable import read_json
 from distributed_downloader.fleet.judge import exceeds, times_by
 from distributed_downloader.fleet.plan import HostPlan, Special, Trick
 
@@ -47,6 +48,8 @@ def test_a_run_accounts_for_every_row_and_a_second_run_asks_for_nothing(start_fl
     asked = image_requests(fleet)
     assert len(asked) == len(asked.unique(["host", "path"])) == 40
     assert_polite(fleet, RATE)
+    groups = read_json(workflow.paths.summary)["groups"]
+    assert sum(group["requests"] for group in groups) == len(fleet.accesses())
 
     before = len(fleet.accesses())
     os.utime(table)

@@ -29,10 +29,11 @@ def known_profiles(paths: OutputPaths) -> Mapping[str, Profile]:
 
 
 def read_learned(paths: OutputPaths) -> pl.DataFrame:
-    """LEARNED of all waves, with the wave; of one that was killed, as far as it wrote it down."""
+    """LEARNED of profile (wave -1) and all waves; of one killed, as far as it wrote it down."""
+    profile = (-1, paths.schedules / PROFILE_FOLDER)
     tables = [
         read_audits(folder).with_columns(wave=pl.lit(wave, pl.Int64))
-        for wave, folder in wave_folders(paths)
+        for wave, folder in (profile, *wave_folders(paths))
     ]
     none = pl.DataFrame(schema=LEARNED).with_columns(wave=pl.lit(None, pl.Int64))
     learned = pl.concat([none, *tables], how="diagonal")
@@ -51,10 +52,10 @@ def asking_folders(paths: OutputPaths) -> list[Path]:
 
 
 def by_group(learned: pl.DataFrame) -> list[dict[str, Any]]:
-    """One record a group, over all waves: what it was asked, what held, what it refused.
+    """One record a group, over profile and all waves: what it was asked, what held, what it refused.
 
-    Peaks are the highest of any wave, each with the limit and burst it stood under; limit, rate and
-    blocks are the last wave's.
+    Peaks are the highest of any of them, each with the limit and burst it stood under; limit, rate
+    and blocks are the last one's.
     """
     table = (
         learned.sort("wave")

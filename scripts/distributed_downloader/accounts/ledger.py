@@ -252,6 +252,6 @@ def _complain(problems: list[str], paths: OutputPaths) -> None:
     if not problems:
         return
     for problem in problems:
-        _log.error("%s", problem)
+        _log.error("%s", problem, extra={"told": True})
     more = f"; and {len(problems) - NAMED} more, see the log" if len(problems) > NAMED else ""
     raise lost_rows(paths, f"The files do not add up: {'; '.join(problems[:NAMED])}{more}")

@@ -90,12 +90,10 @@ def test_child_is_asked_to_end_when_we_are_killed(tmp_path):
     os.mkfifo(told)
     child = (
         "import signal, sys\n"
-        "def end(*_):\n"
-        "    with open(sys.argv[1], 'w') as file: file.write('stored')\n"
-        "    sys.exit(0)\n"
-        "signal.signal(signal.SIGTERM, end)\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n"
         "print('ready', flush=True)\n"
-        "while True: signal.pause()\n"
+        "signal.sigwait([signal.SIGTERM])\n"
+        "with open(sys.argv[1], 'w') as file: file.write('stored')\n"
     )
     parent = (
         "import sys\n"
