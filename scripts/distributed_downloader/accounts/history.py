@@ -52,7 +52,7 @@ def asking_folders(paths: OutputPaths) -> list[Path]:
 
 
 def by_group(learned: pl.DataFrame) -> list[dict[str, Any]]:
-    """One record a group, over profile and all waves: what it was asked, what held, what it refused.
+    """One record a group, of profile and all waves: what it was asked, what held, what it refused.
 
     Peaks are the highest of any of them, each with the limit and burst it stood under; limit, rate
     and blocks are the last one's.

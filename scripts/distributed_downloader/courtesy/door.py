@@ -47,18 +47,20 @@ class Door:
     async def _rest(self, delay_s: float) -> None:
         """To the tenth of a millisecond, if nothing else keeps the loop busy."""
         if delay_s > 2 * EARLY_S:
-            return await self._sleep(delay_s - EARLY_S)
+            return await doze(self._changed, delay_s - EARLY_S)
         until = self._now() + delay_s
         for _ in range(YIELDS):
             if self._now() >= until:
                 return None
             await asyncio.sleep(0)
-        return await self._sleep(until - self._now())
+        return await doze(self._changed, until - self._now())
 
-    async def _sleep(self, delay_s: float) -> None:
-        self._changed.clear()
-        timer = asyncio.get_running_loop().call_later(delay_s, self._changed.set)
-        try:
-            await self._changed.wait()
-        finally:
-            timer.cancel()
+
+async def doze(changed: asyncio.Event, delay_s: float) -> None:
+    """So long, or until somebody sets `changed`."""
+    changed.clear()
+    timer = asyncio.get_running_loop().call_later(delay_s, changed.set)
+    try:
+        await changed.wait()
+    finally:
+        timer.cancel()

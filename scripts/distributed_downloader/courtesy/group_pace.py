@@ -19,7 +19,7 @@ from distributed_downloader.courtesy.answers import Answered, Verdict, change_se
 from distributed_downloader.courtesy.audit import Tallies
 from distributed_downloader.courtesy.breaker import Breakers
 from distributed_downloader.courtesy.budgets import Budget, stricter
-from distributed_downloader.courtesy.door import Door
+from distributed_downloader.courtesy.door import Door, doze
 from distributed_downloader.courtesy.headers import exhausted_s, retry_after_s
 from distributed_downloader.courtesy.limiter import Limiter
 from distributed_downloader.courtesy.memory import Memory, merge_memories
@@ -89,7 +89,7 @@ class GroupPace:
         """
         async with self._line:
             while (delay_s := self._delay_s()) > 0:
-                await self._sleep(delay_s)
+                await doze(self._changed, delay_s)  # an answer may change what to wait for
             now = self._now()
             self._turns.take(now)
             self._under_way += 1
@@ -114,15 +114,6 @@ class GroupPace:
     def _empty(self, until: float) -> None:
         self._turns.empty(until)
         self._door.empty(until)
-
-    async def _sleep(self, delay_s: float) -> None:
-        """Until then, or until an answer may have changed what to wait for."""
-        self._changed.clear()
-        timer = asyncio.get_running_loop().call_later(delay_s, self._changed.set)
-        try:
-            await self._changed.wait()
-        finally:
-            timer.cancel()
 
     def _delay_s(self) -> float:
         now = self._now()

@@ -8,11 +8,8 @@ successes.parquet and errors.parquet each name, in their own metadata, the parts
 2. Of several images of a row, the one that is in the table counts, else the oldest; but one that
    was asked for to replace it (`asked_wave`) counts more, the newest most. Such asking may also
    bring no image (the server says it is the same) or an error: then the old one stays.
-3. Of several errors of a row, the newest counts. `waves_tried` is the number of different waves
-   that ended with a retryable failure of it; waves that its parts carried in are among them.
-   `retry_count` is the number of all requests but the first.
-4. A redirect to another group leaves a row pending, at no cost. After MAX_REDIRECTS such waves in
-   a row it is taken for a loop, and final.
+3. Of several errors of a row, the newest counts (`error_records` says how they add up).
+4. A redirect to another group leaves a row pending, at no cost, until it is taken for a loop.
 """
 
 import json
@@ -25,8 +22,9 @@ import polars as pl
 from distributed_downloader.errors import FolderError
 from distributed_downloader.lists.generations import Generation
 from distributed_downloader.paths import Batch, OutputPaths
-from distributed_downloader.records import CONTENT_CODE, POLICY_CLASSES, ErrorClass, State
+from distributed_downloader.records import POLICY_CLASSES, State
 from distributed_downloader.storage.again import NOTHING_AGAIN, Again
+from distributed_downloader.storage.error_records import ELSEWHERE, merge_errors
 from distributed_downloader.storage.parts import IMAGES_NAME, ROWS_NAME, list_parts
 from distributed_downloader.tables import ERRORS, PART_ROWS, REMOVED, SUCCESSES
 
@@ -34,8 +32,6 @@ SUCCESSES_NAME = "successes.parquet"
 ERRORS_NAME = "errors.parquet"
 REMOVED_NAME = "removed.parquet"
 COMPLETED_NAME = "completed"
-
-MAX_REDIRECTS = 5
 
 STATES = pl.Schema(
     {
@@ -48,8 +44,6 @@ STATES = pl.Schema(
         "retry_count": pl.Int32,
     }
 )
-
-_ELSEWHERE = ErrorClass.REDIRECT_ELSEWHERE.value
 
 
 def absorbed_by(table: Path) -> frozenset[str]:
@@ -206,55 +200,13 @@ def _with_answers(images: pl.LazyFrame, rows: pl.LazyFrame) -> pl.LazyFrame:
     return joined.with_columns(newest).select(SUCCESSES.names())
 
 
-def merge_errors(records: pl.LazyFrame) -> pl.LazyFrame:
-    """One error for each row of several records of it: the rules 3 and 4 above."""
-    records = records.select(ERRORS.names())
-    single = records.filter(pl.col("uuid").is_unique())
-    merged = pl.concat([single, _merged(records.filter(pl.col("uuid").is_duplicated()))])
-    return _redirects_that_end(merged.with_columns(pl.col("retry_count").clip(0)))
-
-
-def _merged(records: pl.LazyFrame) -> pl.LazyFrame:
-    # Each record says how many waves there were up to its own, with its own if that counts. The
-    # rows of a wave that was started again were planned anew, and say one too many the second
-    # time: of the records that count for one wave, the smallest is right.
-    smallest = pl.col("waves_tried").min().over("uuid", "tried_wave")
-    up_to = pl.when(pl.col("tried_wave").is_null()).then("waves_tried").otherwise(smallest)
-    ordered = records.with_columns(up_to.alias("waves_tried"))
-    ordered = ordered.sort("wave", "fetched_at", maintain_order=True)
-    led_elsewhere = (pl.col("redirects") > 0).cast(pl.Int32)  # also a row that ended as a loop
-    is_elsewhere_until_the_end = led_elsewhere.reverse().cum_min().reverse()
-    merged = ordered.group_by("uuid", maintain_order=True).agg(
-        pl.exclude("retry_count", "waves_tried", "tried_wave", "redirects").last(),
-        (pl.col("retry_count") + 1).sum().sub(1).cast(pl.Int32).alias("retry_count"),
-        pl.col("waves_tried", "tried_wave").max(),
-        (pl.col("redirects") * is_elsewhere_until_the_end).sum().cast(pl.Int32),
-    )
-    return merged.select(ERRORS.names())
-
-
-def _redirects_that_end(errors: pl.LazyFrame) -> pl.LazyFrame:
-    loops = (pl.col("error_class") == _ELSEWHERE) & (pl.col("redirects") >= MAX_REDIRECTS)
-    message = f"led to another group in {MAX_REDIRECTS} waves, the last time to "
-    return errors.with_columns(
-        error_class=pl.when(loops)
-        .then(pl.lit(ErrorClass.REDIRECT_LOOP.value))
-        .otherwise("error_class"),
-        error_code=pl.when(loops).then(CONTENT_CODE).otherwise("error_code").cast(pl.Int32),
-        error_msg=pl.when(loops)
-        .then(message + pl.col("final_url").fill_null("?"))
-        .otherwise("error_msg"),
-        retryable=pl.col("retryable") & ~loops,
-    )
-
-
 def _as(rows: pl.DataFrame, state: State) -> pl.DataFrame:
     rows = rows.select("uuid", state=pl.lit(state.value))
     return pl.concat([rows, STATES.to_frame()], how="diagonal")
 
 
 def _error_states(errors: pl.DataFrame, retries_waves: int, again: Again) -> pl.DataFrame:
-    elsewhere = pl.col("error_class") == _ELSEWHERE
+    elsewhere = pl.col("error_class") == ELSEWHERE
     tried_enough = pl.col("waves_tried") >= retries_waves
     state = (
         pl.when(elsewhere | again.is_failed & (~pl.col("retryable") | tried_enough))

@@ -15,8 +15,9 @@ from distributed_downloader.errors import LockError
 from distributed_downloader.records import ErrorClass, State
 from distributed_downloader.storage import consolidation, parts, shards
 from distributed_downloader.storage import removal as removing
-from distributed_downloader.storage.batch_files import MAX_REDIRECTS, STATES, read_states
+from distributed_downloader.storage.batch_files import STATES, read_states
 from distributed_downloader.storage.consolidation import consolidate
+from distributed_downloader.storage.error_records import MAX_REDIRECTS
 from distributed_downloader.storage.image_files import ImageFile
 from distributed_downloader.storage.parts import PROFILE_WAVE, list_parts
 from distributed_downloader.storage.removal import compact_batch, remove_images
