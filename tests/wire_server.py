@@ -69,7 +69,7 @@ class WireServer:
 
     async def all_ended(self) -> None:
         """Wait until every connection that was made is closed again."""
-        async with self.ended, asyncio.timeout(5):
+        async with self.ended, asyncio.timeout(20):
             await self.ended.wait_for(lambda: self.lost == self.connections)
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -386,7 +386,7 @@ def test_headers_of_the_plan_come_with_every_image():
 
 
 def client(fleet) -> httpx.Client:
-    return httpx.Client(timeout=5.0, trust_env=False, headers={"User-Agent": "test (a@b.test)"})
+    return httpx.Client(timeout=20.0, trust_env=False, headers={"User-Agent": "test (a@b.test)"})
 
 
 def fetch(fleet, name: str, path: str) -> httpx.Response:
@@ -454,7 +454,7 @@ def test_nobody_listens_at_a_host_that_is_down(start_fleet):
     down = host(name="down.test", address="127.9.1.3", listens=False)
     fleet = start_fleet(host(images=1), down)
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection((fleet.hosts["down.test"], fleet.port), timeout=5)
+        socket.create_connection((fleet.hosts["down.test"], fleet.port), timeout=20)
 
 
 def test_latency_is_that_of_the_plan(start_fleet):
@@ -471,7 +471,7 @@ def test_slow_body_arrives_whole(start_fleet):
 
 def test_what_is_no_request_is_refused(start_fleet):
     fleet = start_fleet(host(images=1))
-    with socket.create_connection((fleet.hosts[REAL_HOST], fleet.port), timeout=5) as ours:
+    with socket.create_connection((fleet.hosts[REAL_HOST], fleet.port), timeout=20) as ours:
         ours.sendall(b"hello\r\n\r\n")
         assert ours.recv(100).startswith(b"HTTP/1.1 400 ")
 
@@ -537,7 +537,7 @@ def test_fleet_is_gone_when_its_parent_is_killed():
         ending = os.pidfd_open(pid)
         starter.send_signal(signal.SIGKILL)
         try:
-            assert wait_until_gone(ending, timeout_s=10.0)
+            assert wait_until_gone(ending, timeout_s=20.0)
         finally:
             os.close(ending)
 

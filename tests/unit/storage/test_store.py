@@ -55,7 +55,7 @@ def fail(store, batch, number=0):
 
 
 async def until(condition):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0.001)
 
@@ -93,13 +93,13 @@ async def test_a_calendar_that_is_set_back_does_not_keep_rows_in_memory(tmp_path
 
 async def test_a_heavy_buffer_is_committed_and_holds_up_who_fetches_meanwhile(tmp_path):
     store, paths = store_of(tmp_path, seconds=3600, max_bytes=1_000_000)
-    await asyncio.wait_for(store.has_room(), 1)
+    await asyncio.wait_for(store.has_room(), 20)
     store.add_image(Try(row(0, batch=ONE)), fetched(0), encoded(b"x" * 2_100_000))
     waiting = asyncio.create_task(store.has_room())
     await asyncio.sleep(0)
     assert not waiting.done()
     flushing = asyncio.create_task(store.keep_flushing())
-    await asyncio.wait_for(waiting, 10)
+    await asyncio.wait_for(waiting, 20)
     assert parts(paths, ONE) == 1
     store.close()
     await flushing

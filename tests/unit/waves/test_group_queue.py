@@ -99,7 +99,7 @@ async def test_a_reader_that_fails_fails_all_who_wait_for_its_rows():
         async for _ in queue.tries():
             pass
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         ended = await asyncio.gather(*(work() for _ in range(3)), return_exceptions=True)
         await queue.close()
     assert [str(error) for error in ended] == ["the disk is gone"] * 3

@@ -252,7 +252,7 @@ async def test_every_row_gets_its_outcome_once(tmp_path):
 async def test_no_rows_and_no_groups_are_an_end(tmp_path):
     work = Work(tmp_path, ok)
     assert (await work.run()).settled == 0
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await Rank(
             work.settings, work.effort, Gate(), None, Store(), lambda _row, _outcome: None
         ).run({})
@@ -474,6 +474,6 @@ async def test_a_reader_that_fails_ends_the_rank(tmp_path):
         )
         queue = GroupQueue(broken(), asyncio.get_running_loop().time)
         with pytest.raises(OSError, match="the disk is gone"):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(20):
                 await rank.run({"a.org": queue})
     assert work.store.flushes == 1
