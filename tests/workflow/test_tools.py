@@ -4,11 +4,13 @@ import json
 import os
 import re
 import sys
+import tarfile
 from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
 import pytest
+from PIL import Image
 
 from distributed_downloader import Dataset, apply_tools
 from distributed_downloader.errors import ConfigError
@@ -38,7 +40,7 @@ def test_the_whole_chain_finds_what_was_planted_and_runs_again_only_for_what_is_
         ),
         HostPlan(name="icons.two.test", address="127.0.14.3", images=6, photos="tiny"),
     )
-    parameters = {"threshold_size": 100, "new_resize_size": 64}
+    parameters = {"threshold_size": 100, "new_resize_size": 64, "export_resized": True}
     workflow = new_workflow(fleet, fleet.urls(), tools_parameters=parameters)
     workflow.finish()
     assert workflow.states() == {"ok": 26}
@@ -62,6 +64,7 @@ def test_the_whole_chain_finds_what_was_planted_and_runs_again_only_for_what_is_
     assert listed["uuid"].to_list() == [broken]
     assert longest_sides(workflow, 11) <= 64
     assert shards(workflow) == sorted(workflow.successes()["uuid"])
+    assert longest_side_in_shards(workflow) <= 64
 
     workflow.config["tools"] = [CHAIN[0], *CHAIN[-2:]]
     asked = len(fleet.accesses())
@@ -116,6 +119,16 @@ def longest_sides(workflow, images):
 def shards(workflow):
     """What is in them."""
     return keys_of((workflow.paths.tools / "export_webdataset" / "data").glob("*.tar"))
+
+
+def longest_side_in_shards(workflow):
+    """Of the images in them."""
+    sides = []
+    for file in (workflow.paths.tools / "export_webdataset" / "data").glob("*.tar"):
+        with tarfile.open(file) as shard:
+            images = [shard.extractfile(name) for name in shard.getnames() if "json" not in name]
+            sides += [max(Image.open(image).size) for image in images]
+    return max(sides)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ SchedulerRegister(NAME)(DefaultScheduler)
 class ImageFolders(ExportRunner):
     """Writes `data/<server>/<partition>/<uuid>.jpg`, a partition's folder all at once."""
 
-    depends_on: ClassVar[tuple[str, ...]] = ("export_target",)
+    depends_on: ClassVar[tuple[str, ...]] = ("export_target", "export_resized")
 
     def export(self, images: PartitionImages) -> int:
         """The partition's folder, in place of an older one."""

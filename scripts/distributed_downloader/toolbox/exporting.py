@@ -5,8 +5,12 @@ No tool by itself.
 
 import hashlib
 import logging
+from pathlib import Path
 from typing import ClassVar
 
+import polars as pl
+
+from distributed_downloader.errors import ConfigError, ToolError
 from distributed_downloader.exports.shards import (
     Notes,
     PartitionImages,
@@ -16,10 +20,12 @@ from distributed_downloader.exports.shards import (
 )
 from distributed_downloader.exports.targets import Target
 from distributed_downloader.paths import Batch
+from distributed_downloader.storage.batch_files import BatchFiles
 from distributed_downloader.tools.base import ToolsBase
 from distributed_downloader.tools.filters import PythonFilterToolBase
 from distributed_downloader.tools.partition import Partition
 from distributed_downloader.tools.runners import MPIRunnerTool
+from distributed_downloader.wording import count
 
 log = logging.getLogger(__name__)
 
@@ -32,19 +38,37 @@ def target_of(tool: ToolsBase) -> Target:
     return Target(f"{given.rstrip('/')}/{tool.filter_name}" if given else tool.folder / DATA)
 
 
+def resized_folder(tool: ToolsBase) -> Path | None:
+    """Where the images lie that the tool resize made, if those are what is exported."""
+    parameters = tool.parameters
+    if not parameters["export_resized"] or parameters["resize_in_place"]:
+        return None
+    return tool.paths.tools / "resize" / "images"
+
+
 class ExportFilter(PythonFilterToolBase):
-    """Picks every image; says at once when there is nowhere to export to."""
+    """Picks every image; says at once when there is nowhere to export to, or nothing to take."""
 
     def run(self) -> None:
         """Write the filter table."""
         target_of(self)
+        resized = resized_folder(self)
+        if resized and not resized.is_dir():
+            raise ConfigError(
+                f"export_resized is true, but there is no {resized}: name resize before "
+                f"{self.filter_name} in `tools`, or run it first."
+            )
         super().run()
 
 
 class ExportRunner(MPIRunnerTool):
     """Writes each partition as files of its own."""
 
-    depends_on: ClassVar[tuple[str, ...]] = ("export_target", "export_shard_bytes")
+    depends_on: ClassVar[tuple[str, ...]] = (
+        "export_target",
+        "export_resized",
+        "export_shard_bytes",
+    )
     form: ClassVar[ShardFormat]
 
     @property
@@ -58,10 +82,32 @@ class ExportRunner(MPIRunnerTool):
         """The target's address."""
         return target_of(self).address
 
+    def seen(self, look: BatchFiles, picked: pl.DataFrame) -> pl.LazyFrame:
+        """The stored images, and what became of them where that is what is exported."""
+        stored, resized = super().seen(look, picked), resized_folder(self)
+        if resized is None:
+            return stored
+        made = BatchFiles.of(resized / Batch.from_folder(look.folder).folder)
+        return pl.concat([stored, super().seen(made, picked)])
+
     def process(self, partition: Partition) -> int:
         """Write what is missing of a partition."""
-        images = PartitionImages(partition.batch, partition.folder, partition.rows, partition.tick)
-        return self.export(images)
+        taken = self._taken(partition)
+        return self.export(PartitionImages(taken.batch, taken.folder, taken.rows, partition.tick))
+
+    def _taken(self, partition: Partition) -> Partition:
+        """The stored images, or all of them resized."""
+        resized = resized_folder(self)
+        if resized is None:
+            return partition
+        made = Partition(partition.batch, resized / partition.batch.folder, partition.picked)
+        missing = partition.rows.join(made.rows, on=["uuid", "fetched_at"], how="anti")
+        if len(missing):
+            raise ToolError(
+                f"{count(len(missing), 'image')} of {len(partition.rows)} are not resized: "
+                "run the tool resize first."
+            )
+        return made
 
     def export(self, images: PartitionImages) -> int:
         """The partition's shards."""

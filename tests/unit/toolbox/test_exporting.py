@@ -1,9 +1,13 @@
+import io
 import json
+import shutil
+import tarfile
 from pathlib import Path
 
 import fsspec
 import polars as pl
 import pytest
+from PIL import Image
 
 from distributed_downloader.errors import ConfigError, ToolError
 from distributed_downloader.paths import Batch
@@ -77,6 +81,53 @@ def test_an_export_goes_where_it_is_told(root, name):
     elsewhere = OneTool(root, name, export_target=str(root / "elsewhere"))
     assert elsewhere.run()["images"] == 8
     assert (root / "elsewhere" / name / "shards.json").exists()
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Four images of 32 pixels, resized to 20 by the tool."""
+    store(tmp_path, range(4))
+    OneTool(tmp_path, "resize", new_resize_size=20).run()
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_what_the_tool_resize_made_is_exported_if_told_to(photos, name):
+    tool = OneTool(photos, name)
+    tool.run()
+    stored = sides(tool)
+    resized = OneTool(photos, name, export_resized=True)
+    assert resized.is_due()
+    assert resized.run()["images"] == 4
+    assert (stored, sides(resized)) == ([32] * 4, [20] * 4)
+    assert not resized.is_due()
+    OneTool(photos, "resize", new_resize_size=10).run()
+    assert resized.run()["partitions"] == 1
+    assert sides(resized) == [10] * 4
+
+
+def sides(tool):
+    """The longest side of each image of an export."""
+    bodies = []
+    for file in (tool.folder / "data").rglob("*"):
+        if file.suffix == ".parquet":
+            bodies += pl.read_parquet(file)["image"].to_list()
+        elif file.suffix == ".tar":
+            with tarfile.open(file) as shard:
+                bodies += [shard.extractfile(m).read() for m in shard if "json" not in m.name]
+        elif file.suffix in (".jpg", ".png", ".webp"):
+            bodies.append(file.read_bytes())
+    return [max(Image.open(io.BytesIO(body)).size) for body in bodies]
+
+
+def test_images_that_are_not_resized_are_told(photos):
+    store(photos, range(4, 6))
+    tool = OneTool(photos, "export_parquet", export_resized=True)
+    with pytest.raises(ToolError, match="2 images of 6 are not resized"):
+        tool.run()
+    with pytest.raises(ConfigError, match="name resize before export_files"):
+        shutil.rmtree(photos / "tools" / "resize")
+        OneTool(photos, "export_files", export_resized=True).pick()
 
 
 def test_an_address_that_nobody_knows_ends_the_filter(root):
