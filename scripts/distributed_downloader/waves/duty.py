@@ -195,12 +195,14 @@ class Worker:
 
         A block is written down at once. The disk may take its time: meanwhile the loop goes on.
         """
-        while not self._is_over:
+        is_last = False
+        while not is_last:
             self._read_ignored()
             with suppress(TimeoutError):
                 async with asyncio.timeout(KEEP_UP_S):
                     await self._unsaved.wait()
             self._unsaved.clear()
+            is_last = self._is_over  # what came while the disk took its time is written, too
             await asyncio.to_thread(self._save, list(self._known()))
 
     def _read_ignored(self) -> None:

@@ -5,6 +5,7 @@ else writes it. A later wave reads all of them: for each group the newest word h
 longest block.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from distributed_downloader.courtesy.backoff import CUT_OFF
 from distributed_downloader.courtesy.groups import group_of
 from distributed_downloader.courtesy.memory import Memory, merge_memories, regrouped
 from distributed_downloader.durable import read_json, write_json
+from distributed_downloader.paths import OutputPaths
 from distributed_downloader.settings import Settings
 from distributed_downloader.tables import LEARNED
 from distributed_downloader.waves.left import LEARNED_NAME, Block
@@ -28,6 +30,12 @@ AUDIT = "audit"  # the key beside a group's memory in a rank's file
 def memory_file(folder: Path, rank: int) -> Path:
     """Where a rank keeps what it knows of its groups."""
     return folder / f"groups-{rank}.json"
+
+
+def profile_file(paths: OutputPaths) -> Path:
+    """A new one for each start of profile: what earlier ones proved stays."""
+    folder = paths.schedules / PROFILE_FOLDER
+    return memory_file(folder, len(list(folder.glob("groups-*.json"))))
 
 
 def save_memories(
@@ -61,7 +69,8 @@ def read_audits(folder: Path) -> pl.DataFrame:
 def load_memories(settings: Settings) -> dict[str, Memory]:
     """Group -> what all ranks of all waves know of it, by the groups of today's settings.
 
-    A wave that came to its end has summed up all before it; what is newer is read rank by rank.
+    A wave that came to its end has summed up all before it; what is newer is read rank by rank, and
+    what profile knows always: it may have run again.
     """
     folders = sorted(settings.paths.schedules.glob("*"), key=_age, reverse=True)
     known: dict[str, list[Memory]] = defaultdict(list)
@@ -82,9 +91,9 @@ def sum_up(settings: Settings, wave: int) -> dict[str, Memory]:
     return memories
 
 
-def _age(folder: Path) -> int:
-    """The wave's number; profile came before all waves."""
-    return int(folder.name) if folder.name.isdigit() else -1
+def _age(folder: Path) -> float:
+    """The wave's number; profile comes first where the newest does."""
+    return int(folder.name) if folder.name.isdigit() else math.inf
 
 
 def blocks_of(memories: Mapping[str, Memory]) -> dict[str, Block]:

@@ -23,7 +23,7 @@ from distributed_downloader.courtesy.budgets import Budget, budget_of
 from distributed_downloader.courtesy.groups import groups_of
 from distributed_downloader.courtesy.ignored import is_ignored, read_ignored
 from distributed_downloader.courtesy.ownership import Ownership
-from distributed_downloader.durable import whole_file, write_parquet
+from distributed_downloader.durable import whole_file
 from distributed_downloader.errors import DownloaderError
 from distributed_downloader.lists.generations import rows_by_batch
 from distributed_downloader.mpi import Solo
@@ -32,11 +32,10 @@ from distributed_downloader.records import ErrorClass, Failed, Fetched, Outcome,
 from distributed_downloader.settings import Settings
 from distributed_downloader.storage.lock import Lock
 from distributed_downloader.storage.parts import PROFILE_WAVE
-from distributed_downloader.tables import LEARNED, PROFILES
+from distributed_downloader.tables import PROFILES
 from distributed_downloader.waves.deadline import Deadline
 from distributed_downloader.waves.duty import Duty, GroupOrders, Worker
-from distributed_downloader.waves.left import LEARNED_NAME
-from distributed_downloader.waves.memories import PROFILE_FOLDER, memory_file
+from distributed_downloader.waves.memories import profile_file
 from distributed_downloader.waves.outset import check_way_out
 from distributed_downloader.waves.planning import servers_left
 from distributed_downloader.waves.settling import settle_batches
@@ -167,7 +166,6 @@ async def _sample(
         raise DownloaderError(result.failure)
     if stopped:
         raise DownloaderError(f"Profiling was ended ({stopped}): the same command goes on with it.")
-    write_parquet(duty.memory_file.with_name(LEARNED_NAME), pl.DataFrame(result.learned, LEARNED))
     return worker.crawl_delays()
 
 
@@ -196,7 +194,7 @@ def _duty(settings: Settings, batches: Mapping[str, Sequence[Batch]], lock: Lock
         groups=groups,
         total_rows=settings.profile_samples * len(servers),
         effort=Effort(tries_per_row=1, patience_s=PATIENCE_S, keeps_retryable=False),
-        memory_file=memory_file(settings.paths.schedules / PROFILE_FOLDER, 0),
+        memory_file=profile_file(settings.paths),
         allowed=lock.check,
     )
 

@@ -1,6 +1,7 @@
 """A rank's duty: what it learned goes to the disk while it works, what the user writes comes in."""
 
 import asyncio
+import threading
 
 import httpx
 import pytest
@@ -12,7 +13,12 @@ from distributed_downloader.storage import store
 from distributed_downloader.waves import duty as room
 from distributed_downloader.waves import rank
 from distributed_downloader.waves.duty import Duty, GroupOrders, Worker
-from distributed_downloader.waves.memories import load_memories, memory_file
+from distributed_downloader.waves.memories import (
+    load_memories,
+    memory_file,
+    read_audits,
+    save_memories,
+)
 from distributed_downloader.waves.rank import Effort
 from distributed_downloader.waves.worklist import read_rows, rows_left
 from tests.unit.batches import partition
@@ -73,6 +79,24 @@ async def test_what_it_learned_is_on_the_disk_at_its_end(tmp_path):
     assert (result.changed, result.failure, len(asked)) == (5, None, 5)
     assert load_memories(settings)["a.org"].last_request > 0
     assert [row["requests"] for row in result.learned] == [5]
+
+
+async def test_what_it_learned_while_the_disk_took_its_time_is_written_too(tmp_path, monkeypatch):
+    ended, run = threading.Event(), rank.Rank.run
+
+    async def run_and_tell(*given):
+        await run(*given)
+        ended.set()
+
+    def slow(*given):
+        assert ended.wait(20)
+        save_memories(*given)
+
+    monkeypatch.setattr(room, "KEEP_UP_S", 0)  # the first is written as soon as it begins
+    monkeypatch.setattr(room, "save_memories", slow)
+    monkeypatch.setattr(rank.Rank, "run", run_and_tell)
+    settings, _, _ = await work(tmp_path, lambda *_: ok(None))
+    assert read_audits(settings.paths.wave(0))["requests"].to_list() == [5]
 
 
 async def test_a_disk_that_does_not_take_it_ends_the_rank_with_its_sentence(tmp_path, monkeypatch):

@@ -11,9 +11,12 @@ from distributed_downloader.courtesy.group_pace import GroupPace, Memory
 from distributed_downloader.tables import LEARNED
 from distributed_downloader.waves.left import LEARNED_NAME
 from distributed_downloader.waves.memories import (
+    PROFILE_FOLDER,
+    SUM_NAME,
     blocks_of,
     load_memories,
     memory_file,
+    profile_file,
     read_audits,
     save_memories,
 )
@@ -49,6 +52,23 @@ def test_a_block_holds_for_its_servers_when_they_are_grouped_in_another_way(tmp_
     again = load_memories(by_domain)["museum.org"]
     assert (again.refused_until, again.cause, again.rate) == (9e9, "429", 2.0)
     assert again.servers == servers
+
+
+def test_what_profile_learns_when_it_runs_again_holds(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path)
+    wave = {"a.org": Memory("a.org", written=1.0), "b.org": Memory("b.org", written=1.0, rate=2.0)}
+    save_memories(settings.paths.wave(3) / SUM_NAME, wave)
+    blocked = Memory("a.org", written=2.0, blocked_until=9e9, refused_until=9e9, cause="429")
+    save_memories(profile_file(settings.paths), {"a.org": blocked})
+    assert load_memories(settings) == {"a.org": blocked, "b.org": wave["b.org"]}
+
+
+def test_each_start_of_profile_proves_something(tmp_path: Path) -> None:
+    paths = make_settings(tmp_path).paths
+    for group in ("a.org", "b.org"):
+        audit = GroupPace(Budget(group, 10.0)).audit(0)
+        save_memories(profile_file(paths), {group: Memory(group)}, [audit])
+    assert read_audits(paths.schedules / PROFILE_FOLDER)["group"].to_list() == ["a.org", "b.org"]
 
 
 def test_a_rest_for_want_of_a_network_is_told_and_ends_with_a_newer_word(tmp_path: Path) -> None:
