@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -53,6 +54,7 @@ log = logging.getLogger(__name__)
 
 PATIENCE_S = 30.0  # most that a wave with nothing else to do waits for a blocked group
 EXCHANGE_S = 1.0
+FAULT = Stop("a fault of this program")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,7 @@ async def work(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, news.stop_all, Stop(f"{number.name} was received"))
     exchanging = asyncio.create_task(_exchange(settings, wave, news, bounds, world, worker))
+    exchanging.add_done_callback(partial(_stop_unwatched, news))
     result = await worker.run()
     if result.failure:
         news.stop_all(Stop(result.failure))
@@ -123,12 +126,22 @@ async def work(
     return result, None if news.stopped == ONLY_RESTING else news.stopped
 
 
+def _stop_unwatched(news: News, exchanging: asyncio.Task[None]) -> None:
+    if not exchanging.cancelled():
+        news.stop_all(FAULT)
+
+
 async def _end_together(world: World, news: News, exchanging: asyncio.Task[None]) -> None:
-    """Go on exchanging news until every rank has ended its work: rank 0 passes things on."""
+    """Go on exchanging news until every rank has ended its work: rank 0 passes things on.
+
+    Raises what went wrong with that: nobody would have noticed the end of the job's time.
+    """
     await world.barrier()
     exchanging.cancel()
-    await asyncio.gather(exchanging, return_exceptions=True)
+    (ended,) = await asyncio.gather(exchanging, return_exceptions=True)
     await news.end()
+    if isinstance(ended, Exception):
+        raise ended
 
 
 async def _exchange(

@@ -105,6 +105,17 @@ def urls(server, count):
     return [f"http://{server}/{number}" for number in range(count)]
 
 
+async def test_a_wave_that_nobody_watches_any_more_ends_with_what_was_wrong(tmp_path, monkeypatch):
+    def broken(*_: object) -> None:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(wave, "write_progress", broken)
+    place = Place(tmp_path, monkeypatch, {A: urls("a.org", 2000)})
+    with pytest.raises(RuntimeError, match="a fault"):
+        await place.run()
+    assert len(place.asked) < 2000
+
+
 async def test_a_wave_stores_counts_and_says_what_it_did(tmp_path, monkeypatch):
     mixed = ["http://one.org/1", "http://two.org/1", "http://two.org/2"]
     place = Place(tmp_path, monkeypatch, {A: urls("a.org", 3), SMALL: mixed})
