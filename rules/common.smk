@@ -167,9 +167,8 @@ def account_for_what_is_there(account):
     """
     for end in RUN_ENDS:
         end()
-    has_failed = any(
-        "Error in rule verify_dataset:" in Path(log).read_text() for log in account
-    )
+    told = [Path(log).read_text(encoding="utf-8", errors="replace") for log in account]
+    has_failed = any("Error in rule verify_dataset:" in text for text in told)
     if not has_failed or was_asked_to_end():
         run_after_an_error("verify", "verify_dataset")
     summary = read_summary(OUT)

@@ -5,7 +5,8 @@
 `cp` copies the dataset's images folder (for export_files: the exported folder, file by file) and is
 followed by `sync`, as an export's file is whole only when it is on the disk. The export is the
 tool's MPI job, with as many ranks as the config's default (2) unless others are named. export_files
-exports a tenth: most of its time, and of cp's, goes into making files.
+exports a tenth: most of its time, and of cp's, goes into making files. All of it lies where TMPDIR
+says: the slower that disk is, the less the exports' own work counts; /dev/shm is no disk at all.
 """
 
 import os
