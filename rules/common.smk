@@ -24,6 +24,7 @@ from distributed_downloader.running.begin import (
     settings_of_run,
     was_asked_to_end,
 )
+from distributed_downloader.running.outcome import has_failed
 from distributed_downloader.configuration.environment import (
     CONFIG_VARIABLE,
     environment_of,
@@ -167,9 +168,7 @@ def account_for_what_is_there(account):
     """
     for end in RUN_ENDS:
         end()
-    told = [Path(log).read_text(encoding="utf-8", errors="replace") for log in account]
-    has_failed = any("Error in rule verify_dataset:" in text for text in told)
-    if not has_failed or was_asked_to_end():
+    if was_asked_to_end() or not has_failed("verify_dataset", account):
         run_after_an_error("verify", "verify_dataset")
     summary = read_summary(OUT)
     if summary and summary["written"] >= STARTED:

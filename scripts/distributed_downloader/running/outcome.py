@@ -6,6 +6,7 @@ What Snakemake prints is made for people who debug rules; the sentence of ours i
 import re
 import signal
 from collections import deque
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -68,3 +69,9 @@ class Outcome:
 def plain(line: str) -> str:
     """The line without colours, and only what a redrawn line shows in the end."""
     return _COLOURS.sub("", line).rstrip("\r\n").rpartition("\r")[2]
+
+
+def has_failed(rule: str, logs: Iterable[str]) -> bool:
+    """Whether Snakemake's logs of a run say that a job of this rule failed."""
+    told = (Path(log).read_text(encoding="utf-8", errors="replace") for log in logs)
+    return any(f"Error in rule {rule}:" in text for text in told)
