@@ -71,7 +71,7 @@ def plain(line: str) -> str:
     return _COLOURS.sub("", line).rstrip("\r\n").rpartition("\r")[2]
 
 
-def has_failed(rule: str, logs: Iterable[str]) -> bool:
+def has_failed(rule: str, logs: Iterable[str | Path]) -> bool:
     """Whether Snakemake's logs of a run say that a job of this rule failed."""
     told = (Path(log).read_text(encoding="utf-8", errors="replace") for log in logs)
     return any(f"Error in rule {rule}:" in text for text in told)

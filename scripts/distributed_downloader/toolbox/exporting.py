@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import polars as pl
 
-from distributed_downloader.errors import ConfigError, ToolError
+from distributed_downloader.errors import ToolError
 from distributed_downloader.exports.shards import (
     Notes,
     PartitionImages,
@@ -47,17 +47,11 @@ def resized_folder(tool: ToolsBase) -> Path | None:
 
 
 class ExportFilter(PythonFilterToolBase):
-    """Picks every image; says at once when there is nowhere to export to, or nothing to take."""
+    """Picks every image; says at once when there is nowhere to export to."""
 
     def run(self) -> None:
         """Write the filter table."""
         target_of(self)
-        resized = resized_folder(self)
-        if resized and not resized.is_dir():
-            raise ConfigError(
-                f"export_resized is true, but there is no {resized}: name resize before "
-                f"{self.filter_name} in `tools`, or run it first."
-            )
         super().run()
 
 
@@ -104,8 +98,8 @@ class ExportRunner(MPIRunnerTool):
         missing = partition.rows.join(made.rows, on=["uuid", "fetched_at"], how="anti")
         if len(missing):
             raise ToolError(
-                f"{count(len(missing), 'image')} of {len(partition.rows)} are not resized: "
-                "run the tool resize first."
+                f"{count(len(missing), 'image')} of {len(partition.rows)} are not resized, and "
+                "export_resized asks for that: run the tool resize, or name it before this one."
             )
         return made
 

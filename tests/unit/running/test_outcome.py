@@ -1,6 +1,6 @@
 import pytest
 
-from distributed_downloader.running.outcome import Outcome, plain
+from distributed_downloader.running.outcome import Outcome, has_failed, plain
 
 
 @pytest.mark.parametrize(
@@ -64,3 +64,11 @@ def test_without_a_sentence_the_last_lines_are_told():
 )
 def test_plain_is_what_a_terminal_shows_in_the_end(line, expected):
     assert plain(line) == expected
+
+
+def test_which_rule_failed_is_in_snakemakes_logs(tmp_path):
+    logs = [tmp_path / "1.log", tmp_path / "2.log"]
+    logs[0].write_bytes(b"\xff\nrule verify_dataset:\n")
+    logs[1].write_text("Error in rule download_images:\n    jobid: 2\n")
+    assert has_failed("download_images", logs)
+    assert not has_failed("verify_dataset", logs)

@@ -125,9 +125,15 @@ def test_images_that_are_not_resized_are_told(photos):
     tool = OneTool(photos, "export_parquet", export_resized=True)
     with pytest.raises(ToolError, match="2 images of 6 are not resized"):
         tool.run()
-    with pytest.raises(ConfigError, match="name resize before export_files"):
-        shutil.rmtree(photos / "tools" / "resize")
-        OneTool(photos, "export_files", export_resized=True).pick()
+    shutil.rmtree(photos / "tools" / "resize")
+    with pytest.raises(ToolError, match="6 images of 6 are not resized"):
+        tool.run()
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_where_there_is_no_image_none_must_be_resized(tmp_path, name):
+    tool = OneTool(tmp_path, name, export_resized=True)
+    assert tool.run()["images"] == 0
 
 
 def test_an_address_that_nobody_knows_ends_the_filter(root):
