@@ -1,5 +1,6 @@
 """One output folder after the other, each filled by runs that are killed until one finishes."""
 
+import math
 import random
 import shutil
 import subprocess
@@ -64,7 +65,7 @@ class Lane:
     def _new_folder(self) -> None:
         self._folder += 1
         self._files = Files()
-        self._kills: list[tuple[float, float]] = []  # monotonic seconds: a kill, all were gone
+        self._kills: list[tuple[float, float]] = []  # monotonic seconds: a kill, the next round
         self._begin = self._seen = len(self._log.accesses())  # lines of the servers' log
         self._hand = next(self._ground.hands)
         given = self._hand.words(self._ground.places)
@@ -99,6 +100,7 @@ class Lane:
     def play(self) -> Round:
         """One round: a run, a kill, its end, and what must hold then."""
         done = Round(self._ground.number, self._folder, time.monotonic(), self._hand)
+        self._kills = [(at, min(next_round, done.began)) for at, next_round in self._kills]
         run = self._start()
         try:
             if wait_until(
@@ -121,7 +123,7 @@ class Lane:
             done.gone_s = time.monotonic() - done.began - done.at_s
             if done.kill not in HARMLESS:  # others may cost nothing
                 struck = done.began + (done.again_s or done.at_s)
-                self._kills.append((struck, time.monotonic()))
+                self._kills.append((struck, math.inf))
             self._judge(done, last.process.returncode, said)
         finally:
             run.close()
@@ -230,9 +232,14 @@ class Lane:
             done.faults.append(f"the proxy was asked for {sorted(map(str, strangers))}")
 
     def _judge_again(self, done: Round, answered: float, again: float) -> None:
-        """What ranks that outlive a kill for a moment had answered is the kill's doing, too."""
+        """The kill's doing is, too, what came after it, until another round could ask.
+
+        Ranks may outlive it for a moment, and a busy server reads what the dead have sent later.
+        """
         costs = [
-            max(0.0, at - answered) for at, gone in self._kills if answered <= gone and at <= again
+            max(0.0, at - answered)
+            for at, next_round in self._kills
+            if answered <= next_round and at <= again
         ]
         if costs:
             done.again += 1
