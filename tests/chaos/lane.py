@@ -1,6 +1,5 @@
 """One output folder after the other, each filled by runs that are killed until one finishes."""
 
-import math
 import random
 import shutil
 import subprocess
@@ -45,7 +44,7 @@ from tests.chaos.rounds import (
 )
 from tests.wire_server import CERTIFICATE, EXPIRED
 from tests.workflow.conftest import Workflow
-from tests.workflow.drill import MARK, Run
+from tests.workflow.drill import MARK, Kills, Run
 
 
 class Lane:
@@ -65,7 +64,7 @@ class Lane:
     def _new_folder(self) -> None:
         self._folder += 1
         self._files = Files()
-        self._kills: list[tuple[float, float]] = []  # monotonic seconds: a kill, the next round
+        self._kills = Kills()
         self._begin = self._seen = len(self._log.accesses())  # lines of the servers' log
         self._hand = next(self._ground.hands)
         given = self._hand.words(self._ground.places)
@@ -100,7 +99,7 @@ class Lane:
     def play(self) -> Round:
         """One round: a run, a kill, its end, and what must hold then."""
         done = Round(self._ground.number, self._folder, time.monotonic(), self._hand)
-        self._kills = [(at, min(next_round, done.began)) for at, next_round in self._kills]
+        self._kills.begin(done.began)
         run = self._start()
         try:
             if wait_until(
@@ -123,7 +122,7 @@ class Lane:
             done.gone_s = time.monotonic() - done.began - done.at_s
             if done.kill not in HARMLESS:  # others may cost nothing
                 struck = done.began + (done.again_s or done.at_s)
-                self._kills.append((struck, math.inf))
+                self._kills.add(struck)
             self._judge(done, last.process.returncode, said)
         finally:
             run.close()
@@ -232,18 +231,10 @@ class Lane:
             done.faults.append(f"the proxy was asked for {sorted(map(str, strangers))}")
 
     def _judge_again(self, done: Round, answered: float, again: float) -> None:
-        """The kill's doing is, too, what came after it, until another round could ask.
-
-        Ranks may outlive it for a moment, and a busy server reads what the dead have sent later.
-        """
-        costs = [
-            max(0.0, at - answered)
-            for at, next_round in self._kills
-            if answered <= next_round and at <= again
-        ]
-        if costs:
+        cost = self._kills.cost(answered, again)
+        if cost is not None:
             done.again += 1
-            done.unflushed_s = max(done.unflushed_s, min(costs))
+            done.unflushed_s = max(done.unflushed_s, cost)
         elif answered < done.began:
             done.faults.append("a row was asked again, though its run had ended in its own time")
 

@@ -64,7 +64,7 @@ def test_a_killed_process_costs_the_last_seconds_only(new_drill):
     drill = new_drill(*HOSTS)
     for kill in (kill_a_rank, kill_the_launcher, kill_everything):
         run = drill.start_and_work(WORKS_S)
-        drill.ends.append((time.monotonic(), True))
+        drill.kills.add(time.monotonic())
         kill(run)
         said = run.end()
         assert run.process.returncode != 0, said
@@ -72,7 +72,7 @@ def test_a_killed_process_costs_the_last_seconds_only(new_drill):
         if kill is not kill_everything:
             assert "Report" in said  # verify and the report have run
             assert drill.is_accounted_for()
-    drill.workflow.finish()
+    drill.finish()
     assert drill.asked_again()  # else nothing was judged
     drill.assert_whole()
 
