@@ -18,9 +18,10 @@ def next_url(
 ) -> str | Failed:
     """The absolute http(s) URL that a redirect points to, or why it is not followed."""
     status = response.status_code
-    target = _target(url, response.headers.get("location", ""))
+    location = next(iter(response.headers.get_list("location")), "")  # of several, the first
+    target = _target(url, location)
     if target is None:
-        told = quoted(without_credentials(response.headers.get("location", "")))
+        told = quoted(without_credentials(location))
         message = f"HTTP {status} to {told}, which is no http(s) URL"
         return Failed(ErrorClass.REDIRECT_INVALID, status, message, False, url)
     if target in seen:

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from distributed_downloader.records import ErrorClass, Failed, Fetched, Outcome
@@ -176,6 +176,7 @@ class Unread(httpx.AsyncByteStream):
         yield self._body
 
 
+@example(302, [(b"location", b"/b"), (b"location", b"ftp://s3cret@b")], b"")
 @given(st.sampled_from([200, 200, 204, 206, 302, 304, 404, 429, 999]), HEADERS, BODIES)
 def test_whatever_an_answer_says_of_itself_there_is_an_outcome(
     status: int, headers: list[tuple[bytes, bytes]], body: bytes
