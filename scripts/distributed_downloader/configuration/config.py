@@ -16,6 +16,7 @@ import yaml
 from distributed_downloader.configuration.effective import write_effective_config
 from distributed_downloader.configuration.environment import environment_of
 from distributed_downloader.configuration.identity import check_identity
+from distributed_downloader.configuration.names import hosts_by_name, servers_by_name
 from distributed_downloader.configuration.schema import (
     plain,
     problems,
@@ -63,7 +64,7 @@ def resolve_config(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def notices(given: Mapping[str, Any]) -> list[str]:
     """What a user should know of a config that is accepted but means something else here."""
-    config = plain(given)
+    config = typed(plain(given))
     found = [f"{key} is accepted and ignored." for key in IGNORED_KEYS if key in config]
     parameters = _section(config, "downloader_parameters")
     share = parameters.get("rate_multiplier", 1)
@@ -221,20 +222,24 @@ def _make_paths_absolute(config: dict[str, Any]) -> None:
     places = (
         ("politeness", "group_table"),
         ("tools_parameters", "folder"),
+        ("tools_parameters", "export_target"),
         ("", "excluded_servers_path"),
     )
     for section, key in places:
         held = config.get(section, {}) if section else config
-        if held.get(key):
+        is_address = key == "export_target" and ADDRESS.search(held.get(key, ""))
+        if held.get(key) and not is_address:
             held[key] = _absolute(held[key])
 
 
 def _settle(config: dict[str, Any]) -> None:
-    """Make the header a mapping, and the default floor no higher than the limit."""
+    """Make the header a mapping and names those of URLs, the default floor at most the limit."""
     parameters, politeness = config["downloader_parameters"], config["politeness"]
     limit = parameters["default_rate_limit"] * parameters["rate_multiplier"]
     politeness["min_rate"] = min(politeness["min_rate"], limit)
     parameters["header"] = _headers(parameters["header"])
+    politeness["servers"] = servers_by_name(politeness)
+    config["hosts"] = hosts_by_name(config["hosts"])
 
 
 def _absolute(path: str) -> str:

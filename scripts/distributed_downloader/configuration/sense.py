@@ -2,7 +2,8 @@
 
 import ipaddress
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ OWN_NAMES = frozenset(
         "addresses.json",
         "again.json",
         "configs",
+        "croissant.json",
         "left.json",
         "ledger.parquet",
         "report.html",
         "robots",
         "run.lock",
         "summary.json",
+        "verified.parquet",
         "writer.lock",
     }
 )
@@ -43,17 +46,51 @@ def contradictions(given: Given) -> list[str]:
 
 
 def _paths(config: Given) -> Iterator[str]:
-    source, target = Path(config["path_to_input"]), Path(config["path_to_output"])
-    if "://" not in config["path_to_input"] and target.is_relative_to(source):
-        yield (
-            f"path_to_output ({target}) is path_to_input or lies in it, so that the dataset would "
-            "be read as a list of URLs: take a folder beside it."
-        )
+    yield from _bracketed(config)
+    source, target = config["path_to_input"], Path(config["path_to_output"])
+    if "://" not in source:
+        yield from _overlap(Path(source), target, config["output_structure"])
     if config.get("previous_output") == config["path_to_output"]:
         yield (
             f"previous_output is path_to_output itself ({target}): a list that has changed goes on "
             "in its folder without that, or give another path_to_output."
         )
+
+
+def _bracketed(config: Given) -> Iterator[str]:
+    for key in ("path_to_output", "previous_output"):
+        if "[" in config.get(key, ""):
+            yield (
+                f"{key} is {config[key]}: what reads the tables there takes [ for a wildcard, so "
+                "take a folder without it."
+            )
+
+
+def _overlap(source: Path, target: Path, structure: Given) -> Iterator[str]:
+    if target.is_relative_to(source):
+        yield (
+            f"path_to_output ({target}) is path_to_input or lies in it, so that the dataset would "
+            "be read as a list of URLs: take a folder beside it."
+        )
+        return
+    written = OWN_NAMES.union(structure.values())
+    if any(_reaches(source.parts, (target / name).parts) for name in written):
+        yield (
+            f"path_to_input ({source}) also means what the run writes in path_to_output "
+            f"({target}), which would be read as lists of URLs: take a folder beside the lists, or "
+            "a narrower glob."
+        )
+
+
+def _reaches(pattern: Sequence[str], path: Sequence[str]) -> bool:
+    """Whether a glob means this path or something below it; both as their parts."""
+    if not path or not pattern:
+        return not path
+    is_shown = pattern[0].startswith(".") or not path[0].startswith(".")
+    if pattern[0] == "**":
+        return _reaches(pattern[1:], path) or (is_shown and _reaches(pattern, path[1:]))
+    is_meant = is_shown and fnmatchcase(path[0], pattern[0])
+    return is_meant and _reaches(pattern[1:], path[1:])
 
 
 def _names(structure: Given) -> Iterator[str]:

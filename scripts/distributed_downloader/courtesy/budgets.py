@@ -2,7 +2,7 @@
 
 1. A key names a server (`host:port`, `host`), everything under a domain (`example.org`), or a
    pattern (`*.example.org`); a group's own name works too. Keys are laid over each other from the
-   least to the most specific, setting by setting.
+   least to the most specific, setting by setting. They are spelled as `urls.entries` has them.
 2. A group takes the strictest budget of its servers.
 3. Every rate is multiplied by `rate_multiplier` (at most 1), and at most 1 / Crawl-delay.
 """
@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, TypeVar
 
-from distributed_downloader.courtesy.groups import check_table, group_of
+from distributed_downloader.courtesy.groups import group_of, groups_in
 from distributed_downloader.courtesy.hours import Hours, both_hours, hours_of
 from distributed_downloader.errors import ConfigError
 from distributed_downloader.settings import Politeness, Settings
 from distributed_downloader.urls.authorities import host_of
+from distributed_downloader.urls.entries import key_of, names_of, pattern_of
 
 Entry = Mapping[str, Any]
 Number = TypeVar("Number", int, float)
@@ -57,9 +58,9 @@ class Budget:
 
     def with_crawl_delay(self, delay_s: float | None) -> "Budget":
         """The same, no faster than one request per `delay_s` and without bursts."""
-        if not delay_s or 1 / delay_s >= self.rate:
+        if not delay_s:
             return self
-        rate = 1 / min(delay_s, self.backoff.max_s)
+        rate = min(self.rate, 1 / delay_s)
         return replace(self, rate=rate, burst=1, min_rate=min(self.min_rate, rate))
 
 
@@ -166,22 +167,23 @@ def _longest_delay(
 
 def _entry_of(server: str, group: str | None, politeness: Politeness) -> Entry:
     """All keys that match, the most specific last so that it wins."""
-    ranked = [(_specificity(key, server, group), key) for key in politeness.servers]
+    own = None if group is None else key_of(group)
+    ranked = [(_specificity(key, server, own), key) for key in politeness.servers]
     matching = sorted((rank, key) for rank, key in ranked if rank is not None)
     return {k: v for _, key in matching for k, v in politeness.servers[key].items()}
 
 
 def _specificity(key: str, server: str, group: str | None) -> tuple[int, int] | None:
     """How closely the key names the server, None if it does not."""
-    name, host, server = key.lower().rstrip("."), host_of(server), server.lower()
-    if name in (server, host, f"[{host}]"):
-        return (3 if name == server else 2, 0)
-    if "*" in name:
-        literal = name.replace("*", "").strip(".")
-        return (1, 2 * len(literal) + 1) if fnmatch.fnmatchcase(host, name) else None
-    if host.endswith(f".{name}"):
-        return (1, 2 * len(name))
-    return (0, 0) if name == group else None
+    host = host_of(server)
+    if "*" in key:
+        literal = key.replace("*", "").strip(".")
+        return (1, 2 * len(literal) + 1) if fnmatch.fnmatchcase(host, key) else None
+    if key not in names_of(server):
+        return (0, 0) if key == group else None
+    if key == host:
+        return (2, 0)
+    return (1, 2 * len(key)) if host.endswith(f".{key}") else (3, 0)
 
 
 def _common_hours(entries: Iterable[Entry]) -> Hours:
@@ -203,30 +205,30 @@ def check_budgets(settings: Settings) -> None:
         f"politeness.group_by is '{politeness.group_by}' and group_table is "
         f"{politeness.group_table}: give a table with group_by 'table', and only then.",
     )
-    seen: dict[str, str] = {}
     for key, entry in politeness.servers.items():
-        name = key.lower().rstrip(".")
-        _refuse_if(
-            name in seen,
-            f"politeness.servers has both '{seen.get(name)}' and '{key}', which are one server: "
-            "keep one of them.",
-        )
-        seen[name] = key
         _check_entry(key, entry)
     _check_groups(settings)
 
 
 def _check_groups(settings: Settings) -> None:
-    """The table can be read, and entries of one group can hold at once."""
+    """The table can be read, keys mean somebody, and entries of one group can hold at once."""
     politeness = settings.politeness
     if politeness.group_table is not None:
-        check_table(politeness.group_table)
+        _check_keys(politeness.servers, groups_in(politeness.group_table))
     with_hours = [key for key, entry in politeness.servers.items() if "hours" in entry]
     named: dict[str, list[Entry]] = {}
     for key in with_hours:
         named.setdefault(group_of(key.lstrip("*."), politeness), []).append(politeness.servers[key])
     for entries in named.values():
         _common_hours(entries)
+
+
+def _check_keys(keys: Iterable[str], groups: Iterable[str]) -> None:
+    """Each is a group's own name or a server's: other words would be limits for nobody."""
+    named = {key_of(group) for group in groups}
+    for key in keys:
+        if key not in named:
+            pattern_of(key, "politeness.servers, where group_table has no such group,")
 
 
 def _check_entry(key: str, entry: Entry) -> None:

@@ -5,7 +5,8 @@
 3. `domain`: the registrable domain by the Public Suffix List with its private section (two
    tenants' buckets are two groups). No rule for a name means the rule `*`, as the list says.
 4. `address`: the address that the name was found at (`whereabouts`); one without goes by domain.
-5. `table`: the user's CSV (host,group); the longest listed parent wins; others go by domain.
+5. `table`: the user's CSV (host,group); the longest listed parent wins, whatever its port; others
+   go by domain.
 
 The list is the copy that tldextract brings: nothing is ever fetched, so every rank decides alike.
 """
@@ -22,6 +23,7 @@ from distributed_downloader.durable import read_json
 from distributed_downloader.errors import ConfigError
 from distributed_downloader.settings import Politeness
 from distributed_downloader.urls.authorities import host_of
+from distributed_downloader.urls.entries import host_entry_of, parents
 
 Resolve = Callable[[str], Iterable[str]]
 
@@ -97,12 +99,6 @@ def _suffix_list() -> tldextract.TLDExtract:
     )
 
 
-def parents(host: str) -> Iterable[str]:
-    """The host, then every domain above it: `a.b.org`, `b.org`, `org`."""
-    labels = host.split(".")
-    return (".".join(labels[start:]) for start in range(len(labels)))
-
-
 def _listed_group(host: str, table: Path | None) -> str | None:
     if table is None:
         raise ConfigError(
@@ -112,26 +108,28 @@ def _listed_group(host: str, table: Path | None) -> str | None:
     return next((listed[name] for name in parents(host) if name in listed), None)
 
 
-def check_table(table: Path) -> None:
-    """Raise ConfigError if it cannot be read, or contradicts itself."""
-    _read_table(table)
+def groups_in(table: Path) -> frozenset[str]:
+    """The groups of the user's CSV. Raises ConfigError if it cannot be read or makes no sense."""
+    return frozenset(_read_table(table).values())
 
 
 @cache
 def _read_table(table: Path) -> Mapping[str, str]:
     try:
         with table.open(encoding="utf-8-sig", newline="") as lines:
-            rows = list(csv.DictReader(lines))
+            reader = csv.DictReader(lines, strict=True)
+            rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"Cannot read politeness.group_table {table}: {error}.") from error
     groups: dict[str, str] = {}
-    for row in rows:
-        host, group = host_of(row.get("host") or ""), (row.get("group") or "").strip()
-        if not host or not group:
+    for line, row in rows:
+        written, group = (row.get("host") or "").strip(), (row.get("group") or "").strip()
+        if not written or not group:
             raise ConfigError(
                 f"politeness.group_table {table} needs the columns host and group, "
                 f"both filled in every line; this line is not: {dict(row)}."
             )
+        host = host_entry_of(written, f"politeness.group_table {table}, line {line},")
         if groups.setdefault(host, group) != group:
             raise ConfigError(
                 f"politeness.group_table {table} gives {host} two groups, "

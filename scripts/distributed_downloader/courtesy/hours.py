@@ -21,7 +21,7 @@ def _span(text: str) -> Hours:
     found = _HOURS.fullmatch(text.strip())
     numbers = [int(number or 0) for number in found.groups()] if found else [0, 0, 0, 0]
     start, end = (60.0 * (60 * h + m) for h, m in (numbers[:2], numbers[2:]))
-    if start == end or max(start, end) > DAY_S:
+    if end in (start, start % DAY_S) or max(start, end) > DAY_S:  # 24-0 is empty, 0-24 is not
         raise ConfigError(
             f"politeness.servers has the hours '{text}', which is no part of a day: "
             "write from-to in UTC, as '20-6' for the night."

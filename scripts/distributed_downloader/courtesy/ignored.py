@@ -3,26 +3,25 @@
 `ignored.csv` has a column `server_name`, a host or a domain on each line; it is written by hand,
 so it is read kindly: a lone column needs no header, URLs, wildcards and `#` comments do no harm.
 An entry with a port stops that port only, one without stops the host and everything below it.
+What stops nobody is refused: who wrote it meant somebody.
 """
 
 import csv
-import re
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from distributed_downloader.courtesy.groups import parents
 from distributed_downloader.errors import ConfigError
-from distributed_downloader.urls.authorities import host_of
+from distributed_downloader.urls.entries import entry_of, names_of, without_note
 
-_PORT = re.compile(r"^(\[.*\]|[^:]*):\d+$")
 COLUMN = "server_name"
+Row = tuple[int, list[str]]  # the number of a line, and its cells
 
 
 def read_ignored(path: Path) -> frozenset[str]:
-    """Hosts and domains of the table, in lower case; no file, none.
+    """The table's entries, as `urls.entries` has them; no file, none.
 
-    Raises ConfigError if it has several columns and none is `server_name`.
+    Raises ConfigError if it has several columns and none is `server_name`, and for a line that
+    cannot be read or names no host.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -30,38 +29,53 @@ def read_ignored(path: Path) -> frozenset[str]:
         return frozenset()
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text: save it as UTF-8.") from None
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    rows = [[cell.strip() for cell in row] for row in csv.reader(lines)]
+    rows = list(_rows(text, path))
     if not rows:
         return frozenset()
-    entries = (row[column] for row in rows for column in [_column(rows[0], path)] if row[column:])
-    return frozenset(name for entry in entries if (name := _name(entry)) not in ("", COLUMN))
+    column = _column(rows[0], path)
+    cells = ((line, row[column]) for line, row in rows if row[column:])
+    return frozenset(
+        entry_of(cell, f"{path}, line {line},")
+        for line, cell in cells
+        if without_note(cell).lower() not in ("", COLUMN)
+    )
 
 
 def is_ignored(server: str, ignored: frozenset[str]) -> bool:
     """Whether this server (host or host:port), or a domain it lies under, is in the table."""
-    if not ignored:
-        return False
-    return server.lower() in ignored or any(name in ignored for name in parents(host_of(server)))
+    return bool(ignored) and not ignored.isdisjoint(names_of(server))
 
 
-def _column(header: list[str], path: Path) -> int:
-    if COLUMN in header:
-        return header.index(COLUMN)
-    if len(header) > 1:
+def _rows(text: str, path: Path) -> Iterator[Row]:
+    """Line by line, so that no quote takes the servers of the next lines with it."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not without_note(line):
+            continue
+        try:
+            (cells,) = csv.reader([line], strict=True)
+        except csv.Error:
+            raise ConfigError(
+                f'{path}, line {number}, has a " that does not end where its cell does: close or '
+                "remove it, and give each server a line of its own."
+            ) from None
+        yield number, [cell.strip() for cell in cells]
+
+
+def _column(first: Row, path: Path) -> int:
+    names = _names(first[1])
+    if COLUMN in names:
+        return names.index(COLUMN)
+    if len(names) > 1:
         raise ConfigError(
-            f"{path} has the columns {', '.join(header)}: name the one with hosts {COLUMN}."
+            f"{path} has the columns {', '.join(names)}: name the one with hosts {COLUMN}."
         )
+    separator = next((sign for sign in ";\t|" if COLUMN in names[0].split(sign)), None)
+    if separator:
+        raise ConfigError(f"{path} has {separator!r} between its columns: put commas there.")
     return 0
 
 
-def _name(entry: str) -> str:
-    """A host or domain out of what people write: `https://Example.org/x`, `*.example.org`."""
-    name = entry.lower()
-    if "/" in name:
-        name = urlsplit(name if "//" in name else f"//{name}").netloc.rpartition("@")[2]
-    name = name.removeprefix("*").strip(".")
-    if not name.isascii():
-        with suppress(UnicodeError):
-            name = name.encode("idna").decode("ascii")
-    return name if _PORT.search(name) else host_of(name)
+def _names(header: Sequence[str]) -> list[str]:
+    """The cells of the first line up to a note, which may have commas."""
+    noted = next((at for at, cell in enumerate(header) if "#" in cell), len(header))
+    return [without_note(cell).lower() for cell in header[: noted + 1]]

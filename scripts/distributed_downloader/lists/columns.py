@@ -32,10 +32,10 @@ CREDITED = {  # columns that the credits look for, under the names they have at 
     "reference": "references",
     "dataset_key": "datasetKey",
 }
-WRITTEN = frozenset(  # names that partition adds
+WRITTEN = frozenset(  # names that partition adds, some only while it places the rows
     [
         *("server", "server_name", "partition_id", "identifier_original", "reason"),
-        *(EXPECTED_HASH, *OURS),
+        *("row", "batch", "uuid_main", EXPECTED_HASH, *OURS),
     ]
 )
 IS_WANTED = "__is_wanted"  # a row that the source keeps
@@ -102,6 +102,9 @@ def _theirs(
         if settings.columns[ours] not in (usual, *names):
             raise _missing(path, ours, settings.columns[ours], names)
     if "identifier" not in theirs and not set(source.any_of) & set(names):
+        taken = next((ours for ours in theirs if is_url_column(theirs[ours], settings)), None)
+        if taken is not None:
+            raise _taken(path, taken, theirs[taken])
         raise _missing(path, "identifier", source.renames.get("identifier"), names)
     return theirs
 
@@ -121,6 +124,13 @@ def _missing(path: Path, ours: str, theirs: str | None, names: Sequence[str]) ->
     return InputError(
         f"{path} has no column {theirs or ours}; its columns are {found}: "
         f"name the right one in the config, as columns: {{{ours}: <name>}}."
+    )
+
+
+def _taken(path: Path, ours: str, theirs: str) -> InputError:
+    return InputError(
+        f"{path} has no column left for the URLs, since columns.{ours} in the config is {theirs}: "
+        f"leave columns.{ours} out, or name another column there."
     )
 
 

@@ -13,7 +13,7 @@ import polars as pl
 from distributed_downloader.errors import ConfigError
 from distributed_downloader.lists.licenses import license_classes
 from distributed_downloader.settings import Settings
-from distributed_downloader.urls.authorities import host_of
+from distributed_downloader.urls.entries import entry_of, names_of, without_note
 from distributed_downloader.urls.words import Reason
 
 _COLUMN = "server_name"
@@ -27,9 +27,9 @@ class Filters:
         given = settings.filters
         _condition(given.where)
         self._licenses = tuple(pattern.lower() for pattern in given.licenses)
-        self._servers = _hosts(given.servers)
-        excluded = [*given.servers_excluded, *_listed(settings.excluded_servers_path)]
-        self._excluded = _hosts(excluded)
+        self._servers = _entries("filters.servers", given.servers)
+        excluded = _entries("filters.servers_excluded", given.servers_excluded)
+        self._excluded = excluded | _listed(settings.excluded_servers_path)
 
     def reasons(self, servers: pl.Series, licenses: pl.Series, allowed: pl.Series) -> pl.Series:
         """Why each row is denied; null where it is not."""
@@ -49,9 +49,10 @@ class Filters:
         return servers.is_in(denied).fill_null(value=False)
 
     def _denies(self, server: str) -> bool:
-        if self._servers and not _is_among(server, self._servers):
+        names = names_of(server)
+        if self._servers and self._servers.isdisjoint(names):
             return True
-        return _is_among(server, self._excluded)
+        return not self._excluded.isdisjoint(names)
 
     def _denies_license(self, licenses: pl.Series) -> pl.Series:
         if not self._licenses:
@@ -108,30 +109,25 @@ def _condition(where: str) -> pl.Expr | None:
         ) from error
 
 
-def _listed(path: Path | None) -> list[str]:
+def _listed(path: Path | None) -> frozenset[str]:
     """The column server_name of a table."""
     if path is None:
-        return []
+        return frozenset()
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file)
+            rows = csv.DictReader(file, strict=True)
             if _COLUMN not in (rows.fieldnames or ()):
                 raise ConfigError(
                     f"excluded_servers_path: {path} has no column {_COLUMN}; give it that header."
                 )
-            return [row[_COLUMN] for row in rows if row[_COLUMN]]
-    except (OSError, UnicodeDecodeError) as error:
+            return frozenset(
+                entry_of(row[_COLUMN], f"excluded_servers_path: {path}, line {rows.line_num},")
+                for row in rows
+                if without_note(row[_COLUMN])
+            )
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"excluded_servers_path: cannot read {path}: {error}.") from error
 
 
-def _hosts(given: Sequence[str]) -> frozenset[str]:
-    return frozenset(each.strip().lower().removeprefix("*.") for each in given)
-
-
-def _is_among(server: str, hosts: frozenset[str]) -> bool:
-    """Whether the server, its host, or a domain that it lies under is listed."""
-    if server in hosts:
-        return True
-    host = host_of(server)
-    parts = host.split(".")
-    return host in hosts or any(".".join(parts[at:]) in hosts for at in range(1, len(parts)))
+def _entries(place: str, given: Sequence[str]) -> frozenset[str]:
+    return frozenset(entry_of(each, place) for each in given)

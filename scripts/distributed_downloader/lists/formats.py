@@ -152,15 +152,16 @@ def _check_header(path: Path, names: list[str], separator: str, lines: list[str]
 
 
 def faulty_line(path: Path, layout: Format) -> int | None:
-    """The first line that is no UTF-8, or no JSON where that is asked for; None if none is."""
+    """The first line that is no UTF-8, or no JSON object if rows are that; None if none is."""
     number = 0
     try:
         with open_unpacked(path) as stream:
             for line in stream:
                 number += 1
                 text = line.decode("utf-8-sig")
-                if layout is Format.JSON_LINES and text.strip():
-                    json.loads(text)
+                is_row = layout is Format.JSON_LINES and text.strip()
+                if is_row and not isinstance(json.loads(text), dict):
+                    return number
     except (ValueError, RecursionError):  # the latter: JSON that is nested without end
         return number
     except (OSError, EOFError, zlib.error, zstandard.ZstdError):

@@ -1,21 +1,16 @@
 """The list of URLs as lazy tables with our column names, whatever it is written in.
 
 Separated text is read as text, with no guessing of types: empty is null, a short row is filled up
-with nulls, what a row has beyond the header is dropped, and a blank line is no row. JSON values
-that are no strings become their JSON text. Parquet keeps the types of columns that are not ours.
-A JSON array is read into memory, for it cannot be read in pieces; JSON lines are not.
+with nulls, what a row has beyond the header is dropped, and a blank line is no row. Parquet keeps
+the types of columns that are not ours. JSON: see `json_rows`.
 """
 
 import glob
-import io
-import json
-import re
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import IO, Any
 
 import polars as pl
 import zstandard
@@ -30,22 +25,14 @@ from distributed_downloader.lists.archives import (
     what_matters,
 )
 from distributed_downloader.lists.columns import is_url_column, with_our_columns
-from distributed_downloader.lists.formats import (
-    HEAD_BYTES,
-    Format,
-    Layout,
-    faulty_line,
-    open_unpacked,
-    sniff,
-)
+from distributed_downloader.lists.formats import Format, Layout, faulty_line, sniff
+from distributed_downloader.lists.json_rows import ROWS_AT_ONCE, read_json_array, scan_json_lines
 from distributed_downloader.lists.sources import source_named
 from distributed_downloader.settings import Settings
 
 ENDINGS = (".txt", ".list", ".tsv", ".tab", ".csv", ".json", ".jsonl", ".ndjson", ".parquet", ".pq")
 PACKINGS = (".gz", ".gzip", ".zst", ".zstd")
-ROWS_AT_ONCE = 100_000
 
-_GAP = re.compile(r"[,\s]*")
 _READ_ERRORS = (
     pl.exceptions.PolarsError,
     OSError,
@@ -182,9 +169,9 @@ def _scan(path: Path, layout: Layout) -> pl.LazyFrame:
         case Format.PARQUET:
             return pl.scan_parquet(path, glob=False, hive_partitioning=False)
         case Format.JSON_LINES:
-            return _scan_json_lines(path)
+            return scan_json_lines(path)
         case Format.JSON_ARRAY:
-            return _read_json_array(path)
+            return read_json_array(path)
         case Format.LINES:
             return _scan_lines(path, layout)
         case _:
@@ -207,72 +194,3 @@ def _scan_lines(path: Path, layout: Layout) -> pl.LazyFrame:
     lines = pl.scan_lines(path, name="identifier", glob=False)
     text = pl.col("identifier").str.strip_prefix("\ufeff").str.strip_chars_end("\r")
     return lines.slice(int(layout.header)).select(text).filter(text.str.strip_chars() != "")
-
-
-def _scan_json_lines(path: Path) -> pl.LazyFrame:
-    try:
-        names = pl.scan_ndjson(path, infer_schema_length=None).collect_schema().names()
-    except (pl.exceptions.SchemaError, pl.exceptions.ComputeError):  # a column of several types
-        names = _names_in_json_lines(path)
-    frame = pl.scan_ndjson(path, schema=dict.fromkeys(names, pl.String))
-    return frame.filter(~pl.all_horizontal(pl.all().is_null()))
-
-
-def _names_in_json_lines(path: Path) -> list[str]:
-    names: dict[str, None] = {}
-    with open_unpacked(path) as stream, io.TextIOWrapper(stream, "utf-8-sig") as lines:
-        for line in lines:
-            if line.strip():
-                names |= dict.fromkeys(json.loads(line))
-    return list(names)
-
-
-def _read_json_array(path: Path) -> pl.LazyFrame:
-    with open_unpacked(path) as stream, io.TextIOWrapper(stream, "utf-8-sig") as text:
-        pieces = list(_tables_of_array(text))
-    if not pieces:
-        raise InputError(f"{path} is an empty list; give one with at least one URL.")
-    return pl.concat(pieces, how="diagonal").lazy()
-
-
-def _tables_of_array(stream: IO[str]) -> Iterator[pl.DataFrame]:
-    rows: list[dict[str, str | None]] = []
-    for value in _values_of_array(stream):
-        if not isinstance(value, dict):
-            raise ValueError(f"not an object: {json.dumps(value)[:100]}")
-        rows.append({name: _json_text(each) for name, each in value.items()})
-        if len(rows) == ROWS_AT_ONCE:
-            yield _table(rows)
-            rows = []
-    if rows:
-        yield _table(rows)
-
-
-def _table(rows: list[dict[str, str | None]]) -> pl.DataFrame:
-    names = dict.fromkeys(name for row in rows for name in row)
-    return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String))
-
-
-def _json_text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _values_of_array(stream: IO[str]) -> Iterator[Any]:
-    """The values of one JSON array, without holding all of its text."""
-    decoder = json.JSONDecoder()
-    text, at = stream.read(HEAD_BYTES).lstrip()[1:], 0
-    while True:
-        start = at + len(_GAP.match(text, at)[0])  # type: ignore[index]  # it matches nothing too
-        if text.startswith("]", start):
-            return
-        try:
-            value, at = decoder.raw_decode(text, start)
-        except json.JSONDecodeError:
-            more = stream.read(HEAD_BYTES)
-            if not more:
-                raise
-            text, at = text[start:] + more, 0
-        else:
-            yield value

@@ -33,7 +33,7 @@ _HOST_NAME = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}")
 
 
 def split_authority(authority: str, scheme: str, repairs: list[Repair]) -> tuple[str, str]:
-    """Host, and `:port` or nothing."""
+    """Host, and `:port` or nothing; only the scheme's own port goes (the scheme "" has none)."""
     _, at, place = authority.rpartition("@")
     if at:
         repairs.append(Repair.CREDENTIALS)
@@ -65,7 +65,7 @@ def _port(text: str, scheme: str, repairs: list[Repair]) -> str:
     port = int(digits)
     if not 0 < port < 65536:
         raise UnfetchableError(Reason.BAD_PORT, digits[:200])
-    if port == DEFAULT_PORTS[scheme]:
+    if port == DEFAULT_PORTS.get(scheme):
         repairs.append(Repair.DEFAULT_PORT)
         return ""
     if digits != str(port):

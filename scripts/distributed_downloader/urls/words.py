@@ -43,7 +43,7 @@ class Reason(StrEnum):
 
 
 class UnfetchableError(Exception):
-    """Leaves the steps of `urls.normalise_url` early; never seen outside of it."""
+    """Leaves the steps of `urls` early; never seen outside of it."""
 
     def __init__(self, reason: Reason, found: str = "") -> None:
         super().__init__(reason, found)

@@ -165,8 +165,26 @@ WRONG = [
         "noimageindex, noml, tdm-reservation.",
     ),
     (
-        polite(servers={"http://a.org/": {"burst": 1}}),
-        'politeness.servers has "http://a.org/": that is not a name it can have.',
+        polite(servers={"a org": {"burst": 1}}),
+        'politeness.servers has "a org": that is not a name it can have.',
+    ),
+    (
+        polite(servers={"ftp://a.org/": {"burst": 1}}),
+        "politeness.servers has 'ftp://a.org/', which is no host: write it as example.org, "
+        "example.org:8080 or [2001:db8::1].",
+    ),
+    (
+        {"hosts": {"a.test:80": "127.0.0.1"}},
+        'hosts has "a.test:80": that is not a name it can have.',
+    ),
+    (
+        {"hosts": {"a..test": "127.0.0.1"}},
+        "hosts has 'a..test', which is no host: write it as example.org, example.org:8080 or "
+        "[2001:db8::1].",
+    ),
+    (
+        {"hosts": {"ü.test": "127.0.0.1", "Ü.test": "127.0.0.2"}},
+        "hosts has both 'ü.test' and 'Ü.test', which are one server: keep one of them.",
     ),
     (
         polite(servers={"a.org": {"hours": "evening"}}),
@@ -295,6 +313,23 @@ def test_caps_on_waves_and_jobs_are_noticed():
         "downloader_parameters.num_downloads",
         "tools_parameters.num_workers",
     ]
+
+
+def test_notices_read_text_as_settings_do():
+    """As `--config 'downloader_parameters={num_downloads: 0}'` gives it."""
+    assert notices(down(num_downloads="0")) == []
+    assert notices(down(rate_multiplier="2")) == notices(down(rate_multiplier=2)) != []
+
+
+def test_names_in_settings_are_those_of_urls():
+    limits = {"HTTPS://Bücher.example/": {"burst": 2}, "*.A.org.": {"burst": 3}}
+    config = resolved(politeness={"servers": limits}, hosts={"Bücher.Test.": "127.0.0.1"})
+    assert config["politeness"]["servers"] == {
+        "xn--bcher-kva.example": {"burst": 2},
+        "*.a.org": {"burst": 3},
+    }
+    assert config["hosts"] == {"xn--bcher-kva.test": "127.0.0.1"}
+    assert resolve_config(config) == config
 
 
 def test_untroubled_config_has_no_notices():

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from distributed_downloader.courtesy.budgets import (
+    Backoff,
     Budget,
     budget_of,
     check_budgets,
@@ -54,6 +55,56 @@ def test_the_most_specific_key_wins(tmp_path: Path, server: str, rate: float) ->
     }
     settings = with_servers(tmp_path, {key: {"rate_limit": rate} for key, rate in rates.items()})
     assert budget_of("g", [server], settings).rate == rate
+
+
+@pytest.mark.parametrize(
+    ("key", "server", "other"),
+    [
+        ("example.org:443", "example.org", "a.example.org"),
+        ("https://example.org:443/", "example.org", "example.org:8080"),
+        ("http://example.org:8080/", "example.org:8080", "example.org"),
+        ("https://example.org", "a.example.org", "org"),
+        ("Bücher.example.", "xn--bcher-kva.example", "bucher.example"),
+        ("*.bücher.example", "a.xn--bcher-kva.example", "xn--bcher-kva.example"),
+        ("[2001:db8:0::1]", "[2001:db8::1]", "[2001:db8::2]"),
+        ("2001:db8::1", "[2001:db8::1]:8080", "[2001:db8::2]:8080"),
+        ("[2001:db8:0::1]:8080", "[2001:db8::1]:8080", "[2001:db8::1]"),
+    ],
+)
+def test_keys_are_read_as_hosts_of_urls(tmp_path: Path, key: str, server: str, other: str) -> None:
+    settings = with_servers(tmp_path, {key: {"rate_limit": 0.5, "robots": "ignore"}})
+    check_budgets(settings)
+    assert budget_of("g", [server], settings).rate == 0.5
+    assert rules_of(server, settings).robots == "ignore"
+    assert budget_of("g", [other], settings).rate == 3.0
+
+
+def test_a_default_port_is_closer_than_its_host(tmp_path: Path) -> None:
+    rates = {"example.org:443": {"rate_limit": 1}, "example.org": {"rate_limit": 2}}
+    settings = with_servers(tmp_path, rates)
+    assert budget_of("g", ["example.org"], settings).rate == 1
+    assert budget_of("g", ["example.org:8080"], settings).rate == 2
+
+
+@pytest.mark.parametrize("key", ["*.example.org:8080", "image.jpg", "ftp://a.org", "a..org"])
+def test_a_key_that_means_nobody_is_one_sentence(tmp_path: Path, key: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^politeness\.servers has '.*', which is no [^\n]*$"
+    ) as no:
+        with_servers(tmp_path, {key: {"rate_limit": 1}})
+    assert f"'{key}'" in str(no.value)
+
+
+@pytest.mark.parametrize("group", ["Museum", "Müseum", "42", "photos.jpg"])
+def test_a_key_may_name_a_group_of_the_table(tmp_path: Path, group: str) -> None:
+    (tmp_path / "groups.csv").write_text(f"host,group\na.org,{group}\n", encoding="utf-8")
+    table = {"group_by": "table", "group_table": str(tmp_path / "groups.csv")}
+    settings = make_settings(tmp_path, politeness={**table, "servers": {group: {"rate_limit": 1}}})
+    check_budgets(settings)
+    assert budget_of(group, ["a.org"], settings).rate == 1
+    unknown = {**table, "servers": {"43": {"rate_limit": 1}}}
+    with pytest.raises(ConfigError, match=r"group_table has no such group, has '43', which is no"):
+        check_budgets(make_settings(tmp_path, politeness=unknown))
 
 
 def test_keys_are_laid_over_each_other_setting_by_setting(tmp_path: Path) -> None:
@@ -105,9 +156,11 @@ def test_crawl_delay_is_a_floor_on_the_pace(tmp_path: Path) -> None:
     assert budget_of("g", ["free.org"], settings, {"free.org": 10.0}).rate == 3.0
 
 
-def test_an_absurd_crawl_delay_is_capped() -> None:
-    budget = Budget("g", 3.0).with_crawl_delay(1e12)
-    assert budget.rate == pytest.approx(1 / 86_400)
+@pytest.mark.parametrize(("rate", "delay_s"), [(3.0, 1.0), (1.0, 1.0), (0.5, 1.0), (0.001, 600.0)])
+def test_a_crawl_delay_ends_bursts_and_raises_no_rate(rate: float, delay_s: float) -> None:
+    backoff = Backoff(max_s=5.0)
+    slow = Budget("g", rate, burst=5, backoff=backoff).with_crawl_delay(delay_s)
+    assert (slow.rate, slow.burst) == (min(rate, 1 / delay_s), 1)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +195,10 @@ def test_hours_that_are_no_part_of_a_day(text: str) -> None:
             "bytes_per_hour 9 is over bytes_per_day 8",
         ),
         ({"servers": {"a.org": {"burst": 2}, "A.ORG": {"burst": 3}}}, "'a.org' and 'A.ORG'"),
+        (
+            {"servers": {"a.org:80": {"burst": 2}, "https://a.org:443": {"burst": 3}}},
+            "'a.org:80' and 'https://a.org:443', which are one server",
+        ),
         ({"servers": {"a.org": {"hours": "6-6"}}}, "'6-6', which is no part of a day"),
         ({"backoff": {"first_s": 100, "max_s": 10}}, "first_s 100.* is over max_s 10"),
     ],

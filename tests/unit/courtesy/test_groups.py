@@ -78,7 +78,7 @@ def test_names_at_one_address_are_one_group(tmp_path: Path) -> None:
 
 def by_table(tmp_path: Path, text: str) -> Politeness:
     table = tmp_path / "groups.csv"
-    table.write_text(text)
+    table.write_text(text, encoding="utf-8")
     return politeness(tmp_path, group_by="table", group_table=str(table))
 
 
@@ -88,10 +88,22 @@ def test_table_groups_hosts_and_what_is_under_them(tmp_path: Path) -> None:
     assert group_of("x.other.org", listed) == "other.org"
 
 
+def test_hosts_of_a_table_are_read_as_those_of_urls(tmp_path: Path) -> None:
+    lines = ["bücher.example", "https://a.org", "*.b.org", "c.org:8080", "[2001:db8:0::1]"]
+    listed = by_table(tmp_path, "host,group\n" + "".join(f"{host},one\n" for host in lines))
+    servers = ["xn--bcher-kva.example", "a.org", "x.b.org", "c.org", "[2001:db8::1]:81"]
+    assert set(groups_of(servers[:4], listed).values()) == {"one"}
+    assert group_of(servers[4], listed) == "2001:db8::1"  # an address is its own group
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("host,group\na.org,one\na.org,two\n", "two groups, one and two"),
+        ("host,group\nA.org.,one\nhttp://a.org/,two\n", r"gives a\.org two groups"),
+        ("host,group\na.org,one\nb org,one\n", r"line 3, has 'b org', which is no host"),
+        ('host,group\n"a.org,one\nb.org,one\n', "Cannot read politeness.group_table"),
+        ("host;group\na.org;one\n", "needs the columns host and group"),
         ("name,group\na.org,one\n", "needs the columns host and group"),
         ("host,group\na.org,\n", "needs the columns host and group"),
     ],

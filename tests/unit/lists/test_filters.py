@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distributed_downloader.errors import ConfigError, InputError
+from distributed_downloader.lists.filters import Filters
 from distributed_downloader.lists.licenses import license_class, license_classes
 from distributed_downloader.lists.partition import partition_urls
+from distributed_downloader.urls.columns import normalise_column
 from tests.unit.conftest import make_settings
 
 LICENSES = [
@@ -105,6 +107,10 @@ DENIED = [
     ({"servers": ["a.org", "c.net"]}, {"2": "server_denied", "4": "server_denied"}),
     ({"servers_excluded": ["*.a.org", "b.org"]}, dict.fromkeys("12", "server_denied")),
     ({"servers_excluded": ["b.org:82", "img.a.org"]}, {"1": "server_denied"}),
+    ({"servers_excluded": ["c.net:443", "http://d.net:80/"]}, dict.fromkeys("34", "server_denied")),
+    ({"servers_excluded": ["a.org:443", "B.org."]}, {"2": "server_denied"}),
+    ({"servers_excluded": ["https://a.org/"]}, {"1": "server_denied"}),
+    ({"servers": ["http://c.net:80", "*.A.org", "b.org."]}, {"4": "server_denied"}),
     ({"where": "kingdom = 'Plantae'"}, {"3": "row_denied", "4": "row_denied"}),
     ({"where": "CAST(n AS INT) > 2 AND license IS NOT NULL"}, dict.fromkeys("123", "row_denied")),
     (
@@ -129,6 +135,39 @@ def test_a_table_of_excluded_servers_is_read(tmp_path: Path) -> None:
     table.write_text("host\nc.net\n")
     with pytest.raises(ConfigError, match=r"excluded\.csv has no column server_name"):
         denied(tmp_path, excluded_servers_path=str(table), path_to_output=str(tmp_path / "two"))
+
+
+@pytest.mark.parametrize("written", ["bücher.example", "BÜCHER.example.", "xn--bcher-kva.example."])
+def test_a_host_beyond_ascii_is_excluded_however_it_is_written(
+    tmp_path: Path, written: str
+) -> None:
+    table = tmp_path / "excluded.csv"
+    table.write_text(f"server_name\nhttps://{written}/x # asked us\n# a note\n", encoding="utf-8")
+    server = normalise_column(pl.Series(["http://bücher.example/1"]))["server"]
+    licence, allowed = pl.Series(["CC0"]), pl.Series([True])
+    for config in (
+        {"filters": {"servers_excluded": [written]}},
+        {"excluded_servers_path": str(table)},
+    ):
+        filters = Filters(make_settings(tmp_path, **config))
+        assert filters.reasons(server, licence, allowed).to_list() == ["server_denied"]
+
+
+def test_an_entry_that_is_no_host_is_one_sentence(tmp_path: Path) -> None:
+    for key in ("servers", "servers_excluded"):
+        settings = make_settings(tmp_path, filters={key: ["a.org", "cdn*.a.org"]})
+        with pytest.raises(ConfigError, match=rf"^filters\.{key} has 'cdn\*\.a\.org', which is no"):
+            Filters(settings)
+    table = tmp_path / "excluded.csv"
+    settings = make_settings(tmp_path, excluded_servers_path=str(table))
+    table.write_text("server_name\na.org\nhttp://[b.org\n")
+    with pytest.raises(
+        ConfigError, match=r"excluded\.csv, line 3, has 'http://\[b\.org', which is"
+    ):
+        Filters(settings)
+    table.write_text('server_name\n"a.org\nb.org\n')
+    with pytest.raises(ConfigError, match=r"cannot read .*excluded\.csv"):
+        Filters(settings)
 
 
 @pytest.mark.parametrize(

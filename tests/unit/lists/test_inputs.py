@@ -122,6 +122,12 @@ def test_a_long_json_array_is_read_in_pieces(tmp_path: Path) -> None:
     assert read(tmp_path, path).select("identifier", "t").to_dicts() == rows
 
 
+def test_white_space_may_follow_a_json_array(tmp_path: Path) -> None:
+    path = tmp_path / "list.json"
+    path.write_text('[{"identifier": "http://a/1"}]' + " \n\t\r" * 50_000)
+    assert read(tmp_path, path)["identifier"].to_list() == ["http://a/1"]
+
+
 def test_names_in_the_config_win(tmp_path: Path) -> None:
     path = tmp_path / "t.tsv"
     path.write_text("identifier\taccessURI\tserver\tid\nocc-1\thttp://a/1\track 3\t9\n")
@@ -129,6 +135,20 @@ def test_names_in_the_config_win(tmp_path: Path) -> None:
     assert table.drop_nulls("identifier").select(
         "identifier", "identifier_input", "server_input", "source_id"
     ).rows() == [("http://a/1", "occ-1", "rack 3", "9")]
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [("uuid", "identifier"), ("source_id", "Image_URL")])
+def test_a_config_that_takes_the_urls_for_something_else_is_told(
+    tmp_path: Path, ours: str, theirs: str
+) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text(f"{theirs},h\nhttp://a/1,x\n")
+    with pytest.raises(InputError) as raised:
+        read(tmp_path, path, columns={ours: theirs})
+    assert str(raised.value) == (
+        f"{path} has no column left for the URLs, since columns.{ours} in the config is {theirs}: "
+        f"leave columns.{ours} out, or name another column there."
+    )
 
 
 def test_a_folder_gives_its_tables_in_order(tmp_path: Path) -> None:
@@ -164,6 +184,12 @@ BAD = [
     ("bad.jsonl", b'{"url": "u"}\n{"url": \n', "cannot be read to its end"),
     ("bad.json", b'[{"url": "u"}, {"url": ', "cannot be read to its end"),
     ("numbers.json", b'[{"url": "u"}, 3]', "cannot be read to its end"),
+    ("array.jsonl", b'{"url": "u"}\n[1, 2]\n', "(not an object: [1, 2], in line 2)"),
+    ("names.jsonl", b'{"url": "u"}\n\n["url"]\n', '(not an object: ["url"], in line 3)'),
+    ("number.jsonl", b'{"url": "u"}\n5\n', ", in line 2)"),
+    ("two.json", b'[{"url": "u"}]\n[{"url": "v"}]', '\'[{"url": "v"}]\' follows the ] at the'),
+    ("more.json", b'[{"url": "u"}] garbage', "'garbage' follows the ] at the end of its list"),
+    ("far.json", b'[{"url": "u"}]' + b" " * 70_000 + b"{", "'{' follows the ] at the end"),
     ("none.json", b"[]", "is an empty list"),
 ]
 

@@ -101,6 +101,27 @@ def test_columns_of_a_batch(tmp_path: Path) -> None:
     ]
 
 
+NAMES_OF_OURS = [
+    *("server", "server_name", "partition_id", "identifier_original", "reason"),
+    *("row", "batch", "uuid_main", "expected_hash"),
+]
+
+
+@pytest.mark.parametrize("name", NAMES_OF_OURS)
+def test_a_column_that_bears_a_name_of_ours_passes_through_all_tables(
+    tmp_path: Path, name: str
+) -> None:
+    urls = ["http://a.org/x", "http://a.org/x", "http://a.org/y", "no url"]
+    rows = [{"identifier": url, name: f"{at}"} for at, url in enumerate(urls)]
+    settings, counts = partitioned(tmp_path, rows)
+    assert (counts.fetchable, counts.duplicates, counts.rejected) == (2, 1, 1)
+    paths = settings.paths
+    found = [*batches_of(settings).values()]
+    found += [pl.read_parquet(path) for path in (paths.duplicates, paths.rejected)]
+    passed = sorted(cell for table in found for cell in table[f"{name}_input"])
+    assert passed == ["0", "1", "2", "3"]
+
+
 def test_uuids_come_from_source_url_and_ordinal(tmp_path: Path) -> None:
     rows: Rows = [
         {"source_id": "s", "identifier": "http://a.org/x"},
