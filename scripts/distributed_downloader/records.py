@@ -79,9 +79,16 @@ class Known:
 
     @property
     def conditions(self) -> dict[str, str]:
-        """Request fields that ask for it only if it has changed (RFC 9110, section 13.1)."""
+        """Request fields that ask for it only if it has changed (RFC 9110, section 13.1).
+
+        A validator of other than printable ASCII cannot be sent: the image is fetched anew.
+        """
         fields = {"If-None-Match": self.etag, "If-Modified-Since": self.last_modified}
-        return {name: value for name, value in fields.items() if value}
+        return {
+            name: value
+            for name, value in fields.items()
+            if value and value.isascii() and value.isprintable()
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,7 +157,8 @@ class Gate:
             log.info("%s", verdict.sentence)
         if verdict.must_be_saved:
             self._rules.on_block()
-        if answer.status == httpx.codes.FORBIDDEN and verdict.is_in_burst:
+        is_later = verdict.is_in_burst or verdict.blocked_for_s > 0
+        if answer.status == httpx.codes.FORBIDDEN and is_later:
             return _shut_out(url, server)
         if verdict.costs_a_try or answer.status is None:
             return None
@@ -209,8 +210,8 @@ class Gate:
 
 
 def _shut_out(url: str, server: str) -> Failed:
-    """A 403 after another failure: the server may mean us, and not this image. A later wave."""
-    message = f"HTTP 403, and not the only one in a row of {server}"
+    """A 403 among failures, or with a time to come back: it may mean us, not this image."""
+    message = f"HTTP 403 of {server}, which may mean us: a later wave asks again"
     return Failed(ErrorClass.FORBIDDEN, 403, message, True, final_url=url, is_over_for_now=True)
 
 

@@ -1,8 +1,9 @@
 """Whether a server's owner lets us: robots.txt before a request, the answer's own headers after.
 
 A robots.txt is fetched by the rank that owns its server's group, in that group's turn, once for
-the whole job. One that redirects to a group of another rank counts as not there (RFC 9309 2.3.1.2
-leaves it to us after five hops; we never ask a group that is not ours).
+the whole job. One that redirects to a group of another rank is not known in this wave: we never ask
+a group that is not ours. The next plan gives both groups to one rank, which reads it (RFC 9309
+2.3.1.2: also across authorities).
 """
 
 import logging
@@ -33,10 +34,12 @@ from distributed_downloader.records import (
     Failed,
     Fetched,
     Outcome,
+    Redirected,
 )
 from distributed_downloader.settings import Settings
 from distributed_downloader.urls.normalise import server_of
 from distributed_downloader.wire.fetching import Answer, FetchLimits, fetch
+from distributed_downloader.wire.reading import quoted
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +103,7 @@ class Permission:
         self._cache = RobotsCache(settings.paths.robots, self._agent)
         self._rules_of = lru_cache(maxsize=10_000)(lambda server: rules_of(server, settings))
         self._failures: dict[str, Failed] = {}  # by authority: why there is no robots.txt
-        self._guarded: dict[str, Failed] = {}  # by authority: why our own guard lets nobody there
+        self._barred: dict[str, Failed] = {}  # by authority: why it is not asked in this wave
         self._limits = FetchLimits(
             total_s=min(settings.timeouts.total_s, ROBOTS_TOTAL_S),
             min_bytes_per_s=settings.timeouts.min_bytes_per_s,
@@ -139,12 +142,16 @@ class Permission:
 
     async def _rules(self, authority: str, turns: Turns) -> Rules:
         async def ask(url: str) -> RobotsAnswer:
-            if authority in self._guarded:  # its rows need no turns to hear it again
-                raise _NotAskedError(self._guarded[authority])
+            if authority in self._barred:  # its rows need no turns to hear it again
+                raise _NotAskedError(self._barred[authority])
             outcome = await self._fetch(url, turns)
+            if isinstance(outcome, Redirected):
+                turns.pace_at(server_of(url)).robots_lead_to(server_of(outcome.target))
+                self._barred[authority] = _elsewhere(url, outcome.target)
+                raise _NotAskedError(self._barred[authority])
             if isinstance(outcome, Failed) and _says_nothing(outcome, authority):
                 if outcome.error_class in GUARDED:
-                    self._guarded[authority] = outcome
+                    self._barred[authority] = outcome
                 raise _NotAskedError(outcome)
             answer = answer_of(outcome)
             self._failures.pop(authority, None)
@@ -166,7 +173,7 @@ class Permission:
 
     def _slow_down(self, server: str, rules: Rules, turns: Turns) -> None:
         delay_s = crawl_delay_s(rules, self._agent)
-        if delay_s and server not in self.crawl_delays:
+        if delay_s and delay_s > self.crawl_delays.get(server, 0.0):  # of http, https, a new copy
             log.info("%s: robots.txt asks for %g s between requests", server, delay_s)
             self.crawl_delays[server] = delay_s
             turns.pace_at(server).keep_apart(delay_s)
@@ -179,7 +186,7 @@ def _says_nothing(failed: Failed, authority: str) -> bool:
 
 
 def answer_of(outcome: Outcome) -> RobotsAnswer:
-    """What the fetch of a robots.txt means; a redirect that is not followed means none is there."""
+    """What the fetch of a robots.txt means; one that leads nowhere, or to the ignored, is none."""
     match outcome:
         case Fetched():
             return RobotsAnswer(outcome.status, outcome.body)
@@ -193,6 +200,13 @@ def answer_of(outcome: Outcome) -> RobotsAnswer:
 
 def _unreachable(message: str) -> Failed:
     return Failed(ErrorClass.ROBOTS_UNREACHABLE, NETWORK_CODE, message, True, is_over_for_now=True)
+
+
+def _elsewhere(url: str, target: str) -> Failed:
+    message = (
+        f"{url} redirects to {quoted(target)}, which another rank asks: the next wave reads it"
+    )
+    return _unreachable(message)
 
 
 def _not_asked(failed: Failed) -> Failed:

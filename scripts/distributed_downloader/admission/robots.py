@@ -26,6 +26,7 @@ from protego import Protego
 from distributed_downloader.durable import read_json, write_json
 
 MAX_BYTES = 500 * 1024  # RFC 9309 2.5
+CRAWL_DELAYS_S = (0.001, 86_400.0)  # a shorter one says nothing, a longer one means a day
 FRESH_S = 86_400.0  # RFC 9309 2.4
 UNREACHABLE_S = 60.0
 KEPT_BYTES = 16 * 2**20  # of texts whose rules stay in memory
@@ -100,8 +101,10 @@ def evidence(rules: Rules, url: str, agent: str) -> str:
 
 
 def crawl_delay_s(rules: Rules, agent: str) -> float | None:
-    """Seconds between two requests that the server asks for."""
-    return rules.parsed.crawl_delay(agent) if rules.parsed is not None else None
+    """Seconds between two requests that the server asks for, a day at most; None: it does not."""
+    delay_s = rules.parsed.crawl_delay(agent) if rules.parsed is not None else None
+    shortest, longest = CRAWL_DELAYS_S
+    return min(delay_s, longest) if delay_s is not None and delay_s >= shortest else None
 
 
 def parse(authority: str, answer: RobotsAnswer, agent: str) -> Rules:

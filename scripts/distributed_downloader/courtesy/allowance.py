@@ -17,11 +17,13 @@ Bins = tuple[tuple[int, int], ...]  # (number of the bin, bytes)
 
 
 class Allowance:
-    """All of these for one group; `used` are its bins of the hour and of the day."""
+    """All of these for one group; `used` are its bins of the hour and of the day, `owed` bytes."""
 
-    def __init__(self, budget: Budget, used: tuple[Bins, Bins], now: float) -> None:
+    def __init__(
+        self, budget: Budget, used: tuple[Bins, Bins], now: float, owed: float = 0.0
+    ) -> None:
         self._hours = budget.hours
-        self._debt = ByteDebt(budget.bytes_per_s, now)
+        self._debt = ByteDebt(budget.bytes_per_s, now, owed)
         self._hour = ByteWindow(budget.bytes_per_hour, HOUR_S, used[0])
         self._day = ByteWindow(budget.bytes_per_day, DAY_S, used[1])
 
@@ -43,6 +45,10 @@ class Allowance:
             (self._day.delay_s(expected, wall), "bytes_per_day used up"),
         ]
 
+    def owed(self, now: float) -> float:
+        """Bytes that are not paid off: for the disk, or for another budget."""
+        return self._debt.owed(now)
+
     def used(self, wall: float) -> tuple[Bins, Bins]:
         """For the disk."""
         return self._hour.bins(wall), self._day.bins(wall)
@@ -51,9 +57,9 @@ class Allowance:
 class ByteDebt:
     """Bytes per second: over any W seconds at most rate x (W + 1) and what was under way."""
 
-    def __init__(self, bytes_per_s: float | None, now: float) -> None:
+    def __init__(self, bytes_per_s: float | None, now: float, owed: float = 0.0) -> None:
         self._rate = bytes_per_s
-        self._paid_at = now
+        self._paid_at = now + (owed / bytes_per_s if bytes_per_s else 0.0)
 
     def received(self, nbytes: int, now: float) -> None:
         """Add to the debt."""
@@ -63,6 +69,10 @@ class ByteDebt:
     def delay_s(self, now: float) -> float:
         """Seconds until the debt is paid off."""
         return max(0.0, self._paid_at - now)
+
+    def owed(self, now: float) -> float:
+        """The debt in bytes."""
+        return self.delay_s(now) * (self._rate or 0.0)
 
 
 class ByteWindow:

@@ -1,6 +1,7 @@
 """How long a group that refused us is left alone. The block belongs to the group, not to a row.
 
-1. `Retry-After` stops the group for as long as it says; a quota that is used up, until its reset.
+1. `Retry-After` stops the group for as long as it says, with any status of 300 or more (RFC 9110
+   10.2.3; 403 is what some services refuse with); a quota that is used up, until its reset.
 2. A 429 or 503 without it, at a rate above any that has proven good, is a signal about the rate:
    a pause of `first_s`, no doubling (rates.py cuts the rate).
 3. Refused at or under a proven rate, or right after a block: the block is the last one times
@@ -82,14 +83,14 @@ def refused(
     )
 
 
-def exhausted(
-    state: GroupState, wait_s: float, now: float, backoff: Backoff, chance: float
+def told(
+    state: GroupState, wait_s: float, cause: str, now: float, backoff: Backoff, chance: float
 ) -> GroupState:
-    """A quota that an answer's own fields say is used up (rule 1): no refusal, nothing doubles."""
+    """An answer that is no refusal says to wait (rule 1): nothing doubles."""
     until = now + _with_jitter(wait_s, backoff, chance)
     if until <= state.blocked_until:
         return state
-    return replace(state, blocked_until=until, cause="quota used up")
+    return replace(state, blocked_until=until, cause=cause)
 
 
 def forgiven(state: GroupState, now: float, backoff: Backoff) -> GroupState:

@@ -14,13 +14,13 @@ from collections.abc import Callable
 from typing import Any
 
 from distributed_downloader.courtesy import backoff, rates
-from distributed_downloader.courtesy.allowance import Allowance
+from distributed_downloader.courtesy.allowance import Allowance, closed_for_s
 from distributed_downloader.courtesy.answers import Answered, Verdict, change_sentence
 from distributed_downloader.courtesy.audit import Tallies
 from distributed_downloader.courtesy.breaker import Breakers
 from distributed_downloader.courtesy.budgets import Budget, stricter
 from distributed_downloader.courtesy.door import Door, doze
-from distributed_downloader.courtesy.headers import exhausted_s, retry_after_s
+from distributed_downloader.courtesy.headers import told_to_wait
 from distributed_downloader.courtesy.limiter import Limiter
 from distributed_downloader.courtesy.memory import Memory, merge_memories
 
@@ -53,9 +53,10 @@ class GroupPace:
         self._door = Door(budget.rate, budget.burst, now)
         self._empty(max(start, self._state.blocked_until))
         self._mean_bytes_before = memory.mean_bytes
-        self._allowance = Allowance(budget, (memory.hour_bytes, memory.day_bytes), start)
+        used, owed = (memory.hour_bytes, memory.day_bytes), memory.owed(wall(), budget.bytes_per_s)
+        self._allowance = Allowance(budget, used, start, owed)
         self._breakers = Breakers()
-        self._met = set(memory.servers)
+        self._met, self._robots_at = set(memory.servers), set(memory.robots_at)
         self._witness, self._answered_at = memory.witness, memory.answered
         self._cut_until, self._silent_s = -math.inf, 0.0
         self._tallies = Tallies(last_request=memory.last_request)
@@ -103,7 +104,8 @@ class GroupPace:
         return may_go
 
     def _is_stopped(self) -> bool:
-        return max(self._state.blocked_until, self._cut_until) > self._now()
+        is_blocked = max(self._state.blocked_until, self._cut_until) > self._now()
+        return is_blocked or closed_for_s(self._budget.hours, self._wall()) > 0
 
     def rest(self, until: float, seconds: float) -> None:
         """Nobody is there: ask nothing until then, at the end of a rest of so many seconds."""
@@ -150,6 +152,10 @@ class GroupPace:
         """Obey a Crawl-delay (seconds) from now on."""
         self._go_by(self._budget.with_crawl_delay(delay_s))
 
+    def robots_lead_to(self, server: str) -> None:
+        """A robots.txt of the group is at this server of another: the next plan must know."""
+        self._robots_at.add(server)
+
     def tighten(self, budget: Budget) -> None:
         """Another server of the group turned up: from now on its budget holds, too."""
         self._go_by(stricter(self._budget, budget))
@@ -157,8 +163,8 @@ class GroupPace:
     def _go_by(self, budget: Budget) -> None:
         before, self._budget = self._budget, budget
         if budget.bytes_and_hours != before.bytes_and_hours:
-            used = self._allowance.used(self._wall())
-            self._allowance = Allowance(budget, used, self._now())
+            used, now = self._allowance.used(self._wall()), self._now()
+            self._allowance = Allowance(budget, used, now, self._allowance.owed(now))
         if budget.rate < self._rates.limit:
             self._rates = rates.limited(self._rates, budget.rate, self._now())
         self._turns.set_rate(self._rates.rate, self._burst, self._now())
@@ -193,10 +199,9 @@ class GroupPace:
         if answer.status in backoff.REFUSALS:
             return self._refused(answer, answer.status, now)
         self._answered(answer, now)
-        limits = self._budget.backoff
-        wait_s = exhausted_s(answer.headers, self._wall(), limits.max_s)
-        if wait_s is not None:
-            self._block(backoff.exhausted(self._state, wait_s, now, limits, self._chance()), now)
+        if (told := self._told(answer)) is not None:
+            limits = self._budget.backoff
+            self._block(backoff.told(self._state, *told, now, limits, self._chance()), now)
         return True
 
     def _refused(self, answer: Answered, status: int, now: float) -> bool:
@@ -205,7 +210,7 @@ class GroupPace:
         refusal = backoff.Refusal(
             status=status,
             sent=now - answer.latency_s,
-            retry_after_s=self._told_s(answer),
+            retry_after_s=told[0] if (told := self._told(answer)) is not None else None,
             is_above_proven=rates.is_above_proven(self._rates),
         )
         after = backoff.refused(before, refusal, now, limits, self._chance())
@@ -216,14 +221,10 @@ class GroupPace:
         self._block(after, now)
         return not (status == 429 and backoff.is_rate_signal(before, refusal))
 
-    def _told_s(self, answer: Answered) -> float | None:
-        """How long the server itself says to wait."""
-        max_s, wall = self._budget.backoff.max_s, self._wall()
-        told = (
-            retry_after_s(answer.headers, wall, max_s),
-            exhausted_s(answer.headers, wall, max_s),
-        )
-        return max((seconds for seconds in told if seconds is not None), default=None)
+    def _told(self, answer: Answered) -> tuple[float, str] | None:
+        """How long the server itself says to wait, and how it says so."""
+        max_s = self._budget.backoff.max_s
+        return told_to_wait(answer.status or 0, answer.headers, self._wall(), max_s)
 
     def _answered(self, answer: Answered, now: float) -> None:
         self._state = backoff.accepted(self._state, now - answer.latency_s)
@@ -277,7 +278,9 @@ class GroupPace:
             last_request=self._tallies.last_request,
             hour_bytes=hour_bytes,
             day_bytes=day_bytes,
+            bytes_owed=self._allowance.owed(now),
             servers=tuple(sorted(self._met)),
+            robots_at=tuple(sorted(self._robots_at)),
             witness=self._witness,
             answered=self._answered_at,
             cut_until=wall + cut_s if cut_s > 0 and self._silent_s else 0.0,

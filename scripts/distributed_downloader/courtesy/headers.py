@@ -61,6 +61,22 @@ def exhausted_s(headers: Headers, wall: float, max_s: float) -> float | None:
     return max((wait for wait in waits if wait is not None), default=None)
 
 
+def told_to_wait(
+    status: int, headers: Headers, wall: float, max_s: float
+) -> tuple[float, str] | None:
+    """Seconds until the server wants to be asked again, and how it says so; None if it does not.
+
+    Retry-After counts with any status of 300 or more: RFC 9110 names redirects and 503, RFC 6585
+    429, and some services refuse with 403.
+    """
+    later_s = retry_after_s(headers, wall, max_s) if status >= 300 else None
+    told = (
+        (later_s, f"{status} with Retry-After"),
+        (exhausted_s(headers, wall, max_s), "quota used up"),
+    )
+    return max(((seconds, how) for seconds, how in told if seconds is not None), default=None)
+
+
 def _structured_wait(headers: Headers) -> float | None:
     fields = [value for name, value in pairs_of(headers) if name == "ratelimit"]
     waits = [

@@ -28,7 +28,9 @@ class Memory:
     last_request: float = 0.0
     hour_bytes: Bins = ()
     day_bytes: Bins = ()
+    bytes_owed: float = 0.0  # by `bytes_per_s`, when this was written
     servers: tuple[str, ...] = ()  # that were asked as this group
+    robots_at: tuple[str, ...] = ()  # of other groups, to whom their robots.txt redirect
     witness: str = ""  # the last of them that answered
     answered: float = 0.0  # when it did
     cut_until: float = 0.0  # nobody was there: asked again then, or when somebody is
@@ -48,12 +50,17 @@ class Memory:
             hour_bytes=tuple((int(n), int(size)) for n, size in memory.hour_bytes),
             day_bytes=tuple((int(n), int(size)) for n, size in memory.day_bytes),
             servers=tuple(memory.servers),
+            robots_at=tuple(memory.robots_at),
         )
 
     @property
     def rests_until(self) -> float:
         """By whatever cause."""
         return max(self.blocked_until, self.cut_until)
+
+    def owed(self, wall: float, bytes_per_s: float | None) -> float:
+        """Bytes of the debt that are left by now."""
+        return max(0.0, self.bytes_owed - max(0.0, wall - self.written) * (bytes_per_s or 0.0))
 
     @property
     def learned(self) -> tuple[float, float, float] | None:
@@ -87,6 +94,7 @@ def merge_memories(memories: Iterable[Memory]) -> Memory:
         hour_bytes=_most(memory.hour_bytes for memory in by_age),
         day_bytes=_most(memory.day_bytes for memory in by_age),
         servers=tuple(sorted({server for memory in by_age for server in memory.servers})),
+        robots_at=tuple(sorted({server for memory in by_age for server in memory.robots_at})),
     )
 
 

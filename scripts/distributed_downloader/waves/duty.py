@@ -11,7 +11,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,7 @@ class Duty:
     effort: Effort
     memory_file: Path
     allowed: Callable[[], None]  # raises LockError once the run must not write any more
+    edited_limits: Mapping[str, float] = field(default_factory=dict)  # by group, of any server's
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +182,8 @@ class Worker:
         budget = budget_of(group, servers, self._settings)
         if orders:
             budget = replace(budget, rate=min(budget.rate, orders.rate_limit))
+        elif group in self._duty.edited_limits:
+            budget = replace(budget, rate=min(budget.rate, self._duty.edited_limits[group]))
         return GroupPace(budget, self._memories.get(group))
 
     async def _connects(self, server: str) -> bool:

@@ -28,6 +28,7 @@ class LeftRows:
     pending: int = 0
     retryable: int = 0
     servers: frozenset[str] = frozenset()  # to be asked for them, as far as somebody looked
+    targets: frozenset[str] = frozenset()  # those of them that only redirects lead to
 
     @property
     def rows(self) -> int:

@@ -4,9 +4,10 @@
 """
 
 import logging
+import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple
 from typing import Any, TextIO
 
@@ -15,6 +16,7 @@ import polars as pl
 from distributed_downloader.admission.costs import policy_costs
 from distributed_downloader.courtesy.budgets import budget_of
 from distributed_downloader.courtesy.group_pace import Memory
+from distributed_downloader.courtesy.groups import group_of
 from distributed_downloader.courtesy.ignored import read_ignored
 from distributed_downloader.durable import read_json, write_json, write_parquet
 from distributed_downloader.lists.generations import rows_by_batch
@@ -23,7 +25,12 @@ from distributed_downloader.settings import Settings
 from distributed_downloader.tables import SCHEDULE
 from distributed_downloader.waves.left import LeftRows
 from distributed_downloader.waves.memories import load_memories
-from distributed_downloader.waves.profile_table import Profile, group_limit, read_profiles
+from distributed_downloader.waves.profile_table import (
+    Profile,
+    edited_limits,
+    group_limit,
+    read_profiles,
+)
 from distributed_downloader.waves.schedule import GroupWork, Machine, Plan, plan_wave
 from distributed_downloader.waves.whereabouts import needs_whereabouts, settle_whereabouts
 from distributed_downloader.waves.worklist import count_left
@@ -31,6 +38,7 @@ from distributed_downloader.wording import count, duration, moment
 
 log = logging.getLogger(__name__)
 
+PLAN = "plan.json"
 TOLD_GROUPS = 5
 TOLD_COSTS = 20
 MOST_DOUBLINGS = 50  # of a rest: any further one is over wait_s by far
@@ -49,10 +57,19 @@ def work_left(settings: Settings) -> WorkByGroup:
     return work
 
 
-def servers_left(settings: Settings) -> set[str]:
-    """Servers that are to be asked for what is left."""
-    work = work_left(settings).values()
-    return {server for of in work for left in of.values() for server in left.servers}
+def settle_servers(settings: Settings) -> None:
+    """Find out where the servers are that are to be asked for what is left, if need be.
+
+    Raises ConfigError if the settings do not allow to ask one that is listed: what a redirect leads
+    to is for its row to find out.
+    """
+    if not needs_whereabouts(settings):
+        return
+    left = [rows for of in work_left(settings).values() for rows in of.values()]
+    servers = {server for rows in left for server in rows.servers}
+    servers |= {at for memory in load_memories(settings).values() for at in memory.robots_at}
+    listed = {server for rows in left for server in rows.servers - rows.targets}
+    settle_whereabouts(settings, servers, listed)
 
 
 def plan_next_wave(settings: Settings) -> Plan:
@@ -60,13 +77,15 @@ def plan_next_wave(settings: Settings) -> Plan:
 
     Raises ConfigError if the settings do not allow to ask one of the servers.
     """
-    if needs_whereabouts(settings):
-        settle_whereabouts(settings, servers_left(settings))
+    settle_servers(settings)
     profiles = read_profiles(settings.paths)
+    edited = edited_limits(profiles, settings.politeness)
     memories = load_memories(settings)
     work = work_left(settings)
     groups = [
-        group_work(group, batches, settings, profiles, memories.get(group))
+        group_work(
+            group, batches, settings, profiles, memories.get(group), edited.get(group, math.inf)
+        )
         for group, batches in work.items()
     ]
     machine = Machine(settings.max_nodes, settings.workers_per_node, settings.cpu_per_worker)
@@ -79,12 +98,18 @@ def group_work(
     settings: Settings,
     profiles: Mapping[str, Profile],
     memory: Memory | None,
+    edited_limit: float = math.inf,
 ) -> GroupWork:
-    """A group's rows with the rate it may take and the rate it is expected to take."""
+    """A group's rows with the rate it may take and the rate it is expected to take.
+
+    `edited_limit` is what a person allows the group, also by servers that have no rows left.
+    """
     servers = sorted(frozenset().union(*(left.servers for left in batches.values())))
     known = [profiles[server] for server in servers if server in profiles]
     is_alive = memory is not None and memory.accepted > 0
-    limit = group_limit(budget_of(group, servers, settings), known, is_alive=is_alive)
+    delays = {row["server_name"]: row["crawl_delay_s"] for row in known if row["crawl_delay_s"]}
+    budget = budget_of(group, servers, settings, delays)
+    limit = min(edited_limit, group_limit(budget, known, is_alive=is_alive))
     learned = memory.rate if memory is not None and memory.rate else limit
     blocked_s = max(0.0, memory.rests_until - time.time()) if memory is not None else 0.0
     sizes = [row["mean_bytes"] for row in known if row["mean_bytes"]]
@@ -97,7 +122,12 @@ def group_work(
         mean_bytes=sum(sizes) / len(sizes) if sizes else None,
         batches={batch: left.rows for batch, left in batches.items()},
         servers={batch: sorted(left.servers) for batch, left in batches.items()},
+        robots_at=_groups_of(memory.robots_at if memory is not None else (), settings) - {group},
     )
+
+
+def _groups_of(servers: Iterable[str], settings: Settings) -> frozenset[str]:
+    return frozenset(group_of(server, settings.politeness) for server in servers)
 
 
 def write_plan(settings: Settings, wave: int, plan: Plan) -> None:
@@ -106,9 +136,15 @@ def write_plan(settings: Settings, wave: int, plan: Plan) -> None:
     write_parquet(
         folder / "schedule.parquet", pl.DataFrame(_schedule_rows(plan), SCHEDULE, orient="row")
     )
-    costs = policy_costs(read_profiles(settings.paths))
-    said = {"wave": wave, **plan_summary(plan), "policy": [cost.as_json() for cost in costs]}
-    write_json(folder / "plan.json", said)
+    profiles = read_profiles(settings.paths)
+    said = {
+        "wave": wave,
+        **plan_summary(plan),
+        "robots_owners": plan.robots_owners,
+        "edited_limits": edited_limits(profiles, settings.politeness),
+        "policy": [cost.as_json() for cost in policy_costs(profiles)],
+    }
+    write_json(folder / PLAN, said)
 
 
 def plan_summary(plan: Plan) -> dict[str, Any]:

@@ -16,8 +16,10 @@ from typing import Any
 import polars as pl
 
 from distributed_downloader.courtesy.budgets import Budget
+from distributed_downloader.courtesy.groups import groups_of
 from distributed_downloader.errors import ConfigError
 from distributed_downloader.paths import OutputPaths
+from distributed_downloader.settings import Politeness
 from distributed_downloader.tables import PROFILES
 
 Profile = Mapping[str, Any]  # a line: PROFILES' columns, None where it says nothing
@@ -91,20 +93,28 @@ def is_edited(profile: Profile) -> bool:
     return rate is not None and not (known and math.isclose(rate, min(known), rel_tol=SAME))
 
 
+def edited_limits(profiles: Mapping[str, Profile], politeness: Politeness) -> dict[str, float]:
+    """By group, what a person lets it be asked for (rule 1): also where no rows are left."""
+    edited = {server: line["rate_limit"] for server, line in profiles.items() if is_edited(line)}
+    limits: dict[str, float] = {}
+    for server, group in groups_of(edited, politeness).items():
+        limits[group] = min(edited[server], limits.get(group, math.inf))
+    return limits
+
+
 def measured_rate(profile: Profile, budget: Budget) -> float:
     """Rule 2: requests per second of an unedited server; `budget` is today's."""
-    rate = budget.with_crawl_delay(profile["crawl_delay_s"]).rate
     if profile["latency_s"] is not None:
-        return float(min(rate, budget.connections / max(profile["latency_s"], 0.001)))
-    return float(min(rate, profile["measured_limit"] or math.inf))
+        return float(min(budget.rate, budget.connections / max(profile["latency_s"], 0.001)))
+    return float(min(budget.rate, profile["measured_limit"] or math.inf))
 
 
 def group_limit(budget: Budget, profiles: Iterable[Profile], *, is_alive: bool = False) -> float:
     """Requests per second of a whole group.
 
-    Its budget; at most what its liveliest server can carry (a dead one slows only its own rows);
-    never faster than the longest crawl delay among its servers, or a person, allows. Servers whose
-    samples all failed start gently, until the group has answered a wave (`is_alive`).
+    Its budget, which knows its Crawl-delays; at most what its liveliest server can carry (a dead
+    one slows only its own rows); never faster than a person allows. Servers whose samples all
+    failed start gently, until the group has answered a wave (`is_alive`).
     """
     known = list(profiles)
     edited = [row["rate_limit"] for row in known if is_edited(row)]
@@ -113,5 +123,4 @@ def group_limit(budget: Budget, profiles: Iterable[Profile], *, is_alive: bool =
         for row in known
         if not is_edited(row) and (row["success_count"] or not is_alive)
     ]
-    delays = [1 / row["crawl_delay_s"] for row in known if row["crawl_delay_s"]]
-    return float(min([budget.rate, *edited, *delays, max([*carried, *edited], default=math.inf)]))
+    return float(min([budget.rate, *edited, max([*carried, *edited], default=math.inf)]))

@@ -37,11 +37,10 @@ from distributed_downloader.waves.deadline import Deadline
 from distributed_downloader.waves.duty import Duty, GroupOrders, Worker
 from distributed_downloader.waves.memories import profile_file
 from distributed_downloader.waves.outset import check_way_out
-from distributed_downloader.waves.planning import servers_left
+from distributed_downloader.waves.planning import settle_servers
 from distributed_downloader.waves.settling import settle_batches
 from distributed_downloader.waves.tries import Effort
 from distributed_downloader.waves.wave import Bounds, work
-from distributed_downloader.waves.whereabouts import needs_whereabouts, settle_whereabouts
 from distributed_downloader.waves.worklist import RowsLeft, read_rows, rows_left
 from distributed_downloader.wire.transport import client_of
 
@@ -93,7 +92,7 @@ def limits_of(
     found = measured_limit(budget, sampled, crawl_delay_s)
     rate = budget.rate if found is None else min(budget.rate, found)
     return {
-        "rate_limit": round(rate, 6),
+        "rate_limit": float(f"{rate:.6g}"),  # a slow one is no 0
         "configured_limit": budget.rate,
         "measured_limit": found,
     }
@@ -108,8 +107,7 @@ async def profile_servers(settings: Settings, lock: Lock) -> pl.DataFrame:
     batches: defaultdict[str, list[Batch]] = defaultdict(list)
     for batch in rows:
         batches[batch.server_name].append(batch)
-    if needs_whereabouts(settings):
-        settle_whereabouts(settings, servers_left(settings))
+    settle_servers(settings)
     sampled: defaultdict[str, Sampled] = defaultdict(Sampled)
     delays: Mapping[str, float] = {}
     if settings.profile_samples:
@@ -157,7 +155,7 @@ async def _sample(
     lock: Lock,
 ) -> Mapping[str, float]:
     """Fetch the samples; the crawl delays (seconds) by server that were met on the way."""
-    await check_way_out(settings, [name for name in batches if not batches[name][0].is_mixed])
+    await check_way_out(settings, _sampled_servers(settings, batches))
     async with client_of(settings) as client:
         duty = _duty(settings, batches, lock)
         worker = Worker(settings, duty, client, on_outcome=lambda r, o: sampled[r.server].take(o))
@@ -169,13 +167,17 @@ async def _sample(
     return worker.crawl_delays()
 
 
-def _duty(settings: Settings, batches: Mapping[str, Sequence[Batch]], lock: Lock) -> Duty:
+def _sampled_servers(settings: Settings, batches: Mapping[str, Sequence[Batch]]) -> Sequence[str]:
     ignored = read_ignored(settings.paths.ignored_table)
-    servers = [
+    return [
         server
         for server in batches
         if not batches[server][0].is_mixed and not is_ignored(server, ignored)
     ]
+
+
+def _duty(settings: Settings, batches: Mapping[str, Sequence[Batch]], lock: Lock) -> Duty:
+    servers = _sampled_servers(settings, batches)
     by_group: dict[str, list[str]] = defaultdict(list)
     for server, group in groups_of(servers, settings.politeness).items():
         by_group[group].append(server)

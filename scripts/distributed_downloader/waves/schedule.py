@@ -1,8 +1,8 @@
 """Which rank asks which group in a wave, how many ranks are of use, and how long it will take.
 
-In a wave a group belongs to exactly one rank. A rank asks all its groups at once, so its time is
-the longest of two things: the slowest of its groups (rows / rate, which more ranks cannot
-shorten), and the work of all its images (which they can).
+In a wave a group belongs to exactly one rank, together with those that hold its robots.txt. A rank
+asks all its groups at once, so its time is the longest of two things: the slowest of its groups
+(rows / rate, which more ranks cannot shorten), and the work of all its images (which they can).
 """
 
 import heapq
@@ -28,6 +28,7 @@ class GroupWork:
     mean_bytes: float | None = None
     batches: Mapping[Batch, int] = field(default_factory=dict)  # rows left of each
     servers: Mapping[Batch, Sequence[str]] = field(default_factory=dict)  # to be asked for each
+    robots_at: frozenset[str] = frozenset()  # other groups, to which its robots.txt redirect
 
     @property
     def lower_bound_s(self) -> float:
@@ -49,6 +50,16 @@ class Plan:
     predicted_s: float
     lower_bound_s: float
     bound_group: str | None
+
+    @property
+    def robots_owners(self) -> dict[str, int]:
+        """Group -> rank, of those whose servers hold another's robots.txt, with rows or without."""
+        return {
+            group: rank
+            for rank, groups in enumerate(self.ranks)
+            for planned in groups
+            for group in planned.robots_at
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +89,35 @@ def plan_wave(work: Iterable[GroupWork], machine: Machine) -> Plan:
 
 def _spread(groups: Sequence[GroupWork], machine: Machine, nodes: int) -> list[list[GroupWork]]:
     """Longest first, each to the rank with the least work so far (Graham 1969, LPT)."""
-    count = min(nodes * machine.workers_per_node, len(groups))
+    bundles = _bundles(groups)
+    count = min(nodes * machine.workers_per_node, len(bundles))
     ranks: list[list[GroupWork]] = [[] for _ in range(count)]
     load = [(0, 0, rank) for rank in range(count)]  # rows, groups, rank: a heap
-    for group in groups:
+    for bundle in bundles:
         rows, held, rank = load[0]
-        ranks[rank].append(group)
-        heapq.heapreplace(load, (rows + group.rows, held + 1, rank))
+        ranks[rank] += bundle
+        more = sum(group.rows for group in bundle)
+        heapq.heapreplace(load, (rows + more, held + len(bundle), rank))
     return ranks
+
+
+def _bundles(groups: Sequence[GroupWork]) -> list[list[GroupWork]]:
+    """Groups that one rank must ask, since one's robots.txt is at another's server; most alone."""
+    parents: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while name in parents:
+            name = parents[name]
+        return name
+
+    for group in groups:
+        for other in group.robots_at:
+            if root(other) != root(group.group):
+                parents[root(other)] = root(group.group)
+    bundles: dict[str, list[GroupWork]] = {}
+    for group in groups:
+        bundles.setdefault(root(group.group), []).append(group)
+    return list(bundles.values())
 
 
 def _seconds(ranks: Sequence[Sequence[GroupWork]], machine: Machine) -> float:

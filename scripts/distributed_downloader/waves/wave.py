@@ -21,7 +21,7 @@ from typing import Any
 import polars as pl
 
 from distributed_downloader.courtesy.ownership import Ownership
-from distributed_downloader.durable import crash_point, write_json, write_parquet
+from distributed_downloader.durable import crash_point, read_json, write_json, write_parquet
 from distributed_downloader.errors import DownloaderError, LockError
 from distributed_downloader.lists.generations import rows_by_batch
 from distributed_downloader.mpi import World
@@ -44,6 +44,7 @@ from distributed_downloader.waves.news import (
 )
 from distributed_downloader.waves.nodes import Watch, node_hours, peak_mb
 from distributed_downloader.waves.outset import check_way_out
+from distributed_downloader.waves.planning import PLAN
 from distributed_downloader.waves.progress import write_progress
 from distributed_downloader.waves.settling import left_of, settle_batches, summed
 from distributed_downloader.waves.tries import Effort
@@ -181,7 +182,8 @@ def duty_of(settings: Settings, wave: int, world: World, allowed: Callable[[], N
     """What the wave's schedule gives to this rank."""
     paths = settings.paths
     schedule = pl.read_parquet(paths.wave(wave) / "schedule.parquet")
-    owners = dict(schedule.select("group", "rank").unique().iter_rows())
+    plan = read_json(paths.wave(wave) / PLAN) or {}
+    owners = plan.get("robots_owners", {}) | dict(schedule.select("group", "rank").iter_rows())
     mine = schedule.filter(pl.col("rank") == world.rank)
     groups = [
         _orders(settings, str(group), rows)
@@ -195,6 +197,7 @@ def duty_of(settings: Settings, wave: int, world: World, allowed: Callable[[], N
         effort=Effort(settings.retries_per_row, min(PATIENCE_S, settings.politeness.wait_s)),
         memory_file=memory_file(paths.wave(wave), world.rank),
         allowed=allowed,
+        edited_limits=plan.get("edited_limits", {}),
     )
 
 

@@ -26,13 +26,13 @@ def needs_whereabouts(settings: Settings) -> bool:
     return settings.politeness.group_by == "address" or not names_a_contact(settings)
 
 
-def settle_whereabouts(settings: Settings, servers: Iterable[str]) -> None:
+def settle_whereabouts(settings: Settings, servers: Iterable[str], listed: Iterable[str]) -> None:
     """Look up what a plan must know of these servers.
 
-    Raises ConfigError if one of them is public, and our User-Agent names no contact.
+    Raises ConfigError if one of the listed ones is public, and our User-Agent names no contact.
     """
     addresses = look_up(settings, {host_of(server) for server in servers})
-    check_targets(settings, addresses)
+    check_targets(settings, {host: addresses[host] for host in map(host_of, listed)})
     if settings.politeness.group_by == "address":
         _write_down(settings, addresses)
 

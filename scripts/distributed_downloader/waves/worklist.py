@@ -53,12 +53,15 @@ class RowsLeft:
                 pl.col("is_pending").sum().alias("pending"),
                 (~pl.col("is_pending")).sum().alias("retryable"),
                 pl.col("asked").unique(),
+                pl.col("asked").filter(pl.col("target").is_null()).unique().alias("listed"),
             )
             .sort("group")
         )
         return {
-            group: LeftRows(pending, retryable, frozenset(asked))
-            for group, pending, retryable, asked in counts.iter_rows()
+            group: LeftRows(
+                pending, retryable, frozenset(asked), frozenset(asked) - frozenset(listed)
+            )
+            for group, pending, retryable, asked, listed in counts.iter_rows()
         }
 
 

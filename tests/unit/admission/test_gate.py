@@ -278,3 +278,14 @@ def test_403s_in_a_row_may_mean_us_and_a_lone_one_means_the_image() -> None:
         assert error_of(await door.admit(URL)) is ErrorClass.SERVER_DOWN
 
     run(main())
+
+
+def test_a_403_that_says_when_to_come_back_means_us() -> None:
+    async def main() -> None:
+        door = Door()
+        assert await door.admit(URL) is None
+        failed = door.heard(URL, Answer(403, {"Retry-After": "60"}, 0.01, 10))
+        assert failed is not None
+        assert (failed.error_class, failed.retryable) == (ErrorClass.FORBIDDEN, True)
+
+    run(main())

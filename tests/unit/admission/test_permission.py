@@ -32,6 +32,7 @@ class Turns:
     verdicts: list = field(default_factory=list)
     answers: list = field(default_factory=list)
     delays: dict = field(default_factory=dict)
+    robots_at: dict = field(default_factory=dict)
 
     async def admit_robots(self, url):
         await asyncio.sleep(0)
@@ -48,6 +49,9 @@ class Turns:
         class Pace:
             def keep_apart(_, delay_s):  # noqa: N805
                 self.delays[server] = delay_s
+
+            def robots_lead_to(_, target):  # noqa: N805
+                self.robots_at[server] = target
 
         return Pace()
 
@@ -171,10 +175,19 @@ async def test_what_our_guard_refuses_is_refused_for_all_rows_of_the_server_at_o
     assert len(site.asked) == len(turns.answers) == 1
 
 
-async def test_one_that_moved_to_a_group_of_another_rank_counts_as_none(permission_of):
+async def test_one_that_moved_to_a_group_of_another_rank_waits_for_the_next_plan(permission_of):
     moved = httpx.Response(301, headers={"Location": "http://b.org/robots.txt"})
-    stops = {"http://b.org/robots.txt": Redirected("http://b.org/robots.txt")}
-    assert await permission_of(Site(a_org=moved)).refusal(URL, Turns(stops=stops)) is None
+    site = Site(a_org=moved, b_org=robots(DISALLOW))
+    turns = Turns(stops={"http://b.org/robots.txt": Redirected("http://b.org/robots.txt")})
+    permission = permission_of(site)
+    for _ in range(3):
+        outcome = await permission.refusal(URL, turns)
+        assert outcome.error_class is ErrorClass.ROBOTS_UNREACHABLE
+        assert (outcome.retryable, outcome.is_over_for_now) == (True, True)
+    assert site.asked == ["http://a.org/robots.txt"]
+    assert turns.robots_at == {"a.org": "b.org"}
+    owns_both = await permission_of(site).refusal(URL, Turns())  # nothing was made up, and kept
+    assert owns_both.error_class is ErrorClass.ROBOTS_DISALLOWED
 
 
 async def test_a_group_that_is_stopped_is_asked_again_after_the_stop(permission_of):
@@ -191,6 +204,24 @@ async def test_a_crawl_delay_slows_its_group_once(permission_of):
     for _ in range(3):
         assert await permission.refusal(URL, turns) is None
     assert turns.delays == permission.crawl_delays == {"a.org": 7.0}
+
+
+async def test_the_longest_crawl_delay_of_a_server_holds(permission_of):
+    site = Site(a_org=robots("User-agent: *\nCrawl-delay: 1\n"))
+    permission, turns = permission_of(site), Turns()
+    for url, delay in ((URL, 1.0), (URL.replace("http:", "https:"), 30.0), (URL, 30.0)):
+        site.answers["a_org"] = robots(f"User-agent: *\nCrawl-delay: {delay}\n")
+        assert await permission.refusal(url, turns) is None
+        assert turns.delays == permission.crawl_delays == {"a.org": delay}
+
+
+@pytest.mark.parametrize(
+    ("said", "delays"), [("1e-320", {}), ("0", {}), ("3000000", {"a.org": 86_400.0})]
+)
+async def test_an_absurd_crawl_delay_is_none_or_a_day(permission_of, said, delays):
+    permission = permission_of(Site(a_org=robots(f"User-agent: *\nCrawl-delay: {said}\n")))
+    assert await permission.refusal(URL, Turns()) is None
+    assert permission.crawl_delays == delays
 
 
 @pytest.mark.parametrize(

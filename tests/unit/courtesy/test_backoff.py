@@ -10,10 +10,10 @@ from distributed_downloader.courtesy.backoff import (
     GroupState,
     Refusal,
     accepted,
-    exhausted,
     forgiven,
     is_right_after_block,
     refused,
+    told,
 )
 from distributed_downloader.courtesy.budgets import Backoff
 
@@ -108,9 +108,9 @@ def test_forgiven_after_quiet_minutes() -> None:
 
 
 def test_a_used_up_quota_stops_the_group_and_doubles_nothing() -> None:
-    state = exhausted(WORKING, 30.0, 100.0, LIMITS, chance=0.0)
+    state = told(WORKING, 30.0, "quota used up", 100.0, LIMITS, chance=0.0)
     assert (state.blocked_until, state.block_s, state.accepted) == (130.0, 0.0, 50)
-    assert exhausted(state, 5.0, 101.0, LIMITS, chance=0.0) == state
+    assert told(state, 5.0, "quota used up", 101.0, LIMITS, chance=0.0) == state
 
 
 EVENTS = st.lists(

@@ -482,3 +482,47 @@ def test_bytes_that_a_tighter_budget_counts_are_counted_from_then_on() -> None:
         assert virtual_time.now() - before == pytest.approx(10.0, abs=0.2)
 
     run(main())
+
+
+@pytest.mark.parametrize("status", [301, 403, 404, 500, 502])
+def test_retry_after_stops_the_group_with_whatever_refusal_it_comes(status: int) -> None:
+    async def main() -> None:
+        pace = pace_of()
+        verdict = await ask(pace, Heard(status, {"Retry-After": "600"}))
+        assert verdict.blocked_for_s == pytest.approx(600)
+        assert verdict.must_be_saved
+        assert pace.memory().cause == f"{status} with Retry-After"
+        await asyncio.sleep(600)
+        assert (await ask(pace, Heard(200, {"Retry-After": "600"}))).blocked_for_s == 0
+
+    run(main())
+
+
+def test_who_waits_at_the_door_when_the_hours_end_does_not_go_out() -> None:
+    second = WALL % 86_400
+
+    async def main() -> None:
+        pace = pace_of(replace(BUDGET, hours=((second, second + 10),)))
+        await pace.turn()
+        await asyncio.sleep(5.0)
+        assert await pace.leave()
+        await pace.turn()
+        await asyncio.sleep(10.0)
+        assert not await pace.leave()
+
+    run(main())
+
+
+def test_a_debt_of_bytes_outlives_a_tighter_budget_and_a_restart() -> None:
+    async def main() -> None:
+        budget = replace(BUDGET, bytes_per_s=100.0)
+        pace = pace_of(budget)
+        await ask(pace, Heard(nbytes=10_000))  # 100 s
+        pace.tighten(replace(budget, bytes_per_hour=1e9))
+        await asyncio.sleep(39.0)
+        memory = Memory.from_json(json.loads(json.dumps(pace.memory().as_json())))
+        await asyncio.sleep(10.0)
+        await pace_of(budget, memory).turn()
+        assert virtual_time.now() == pytest.approx(100.0)
+
+    run(main())

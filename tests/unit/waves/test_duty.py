@@ -43,7 +43,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(room, "KEEP_UP_S", 0.005)
 
 
-async def work(tmp_path, answer, *, rows=5, rate=1000.0, servers=None):
+async def work(tmp_path, answer, *, rows=5, rate=1000.0, servers=None, edited_limits=None):
     """One group's duty over MockTransport; (settings, result, what was asked)."""
     settings = make_settings(
         tmp_path,
@@ -61,6 +61,7 @@ async def work(tmp_path, answer, *, rows=5, rate=1000.0, servers=None):
         effort=Effort(3, 30.0),
         memory_file=memory_file(settings.paths.wave(0), 0),
         allowed=lambda: None,
+        edited_limits=edited_limits or {},
     )
     asked = []
 
@@ -136,3 +137,13 @@ async def test_the_plans_rate_and_the_budget_both_hold(tmp_path):
     servers = {"a.org": {"rate_limit": 100}}
     _, result, _ = await work(tmp_path / "2", lambda *_: ok(None), rate=200.0, servers=servers)
     assert result.learned[0]["limit"] == 100
+
+
+async def test_a_persons_limit_holds_where_only_a_redirect_leads(tmp_path):
+    def to_the_cdn(_settings, asked):
+        if "cdn.net" in asked[-1]:
+            return ok(None)
+        return httpx.Response(302, headers={"Location": "http://cdn.net/1"})
+
+    _, result, _ = await work(tmp_path, to_the_cdn, rows=1, edited_limits={"cdn.net": 7.0})
+    assert {row["group"]: row["limit"] for row in result.learned} == {"a.org": 1000, "cdn.net": 7}

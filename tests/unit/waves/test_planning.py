@@ -3,6 +3,7 @@
 import io
 import re
 import time
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -18,6 +19,7 @@ from distributed_downloader.waves.planning import (
     wait_for_turn,
     write_plan,
 )
+from distributed_downloader.waves.wave import duty_of
 from tests.unit.batches import elsewhere, partition, profile, store
 from tests.unit.conftest import make_settings
 
@@ -194,3 +196,73 @@ def test_servers_at_one_address_are_looked_up_for_the_plan(tmp_path):
     store(settings.paths, A, {rows[0]: elsewhere("http://cdn.net/1")})
     groups = groups_of(plan_next_wave(settings))
     assert {name: group.rows for name, group in groups.items()} == {"127.0.0.9": 2, "127.0.0.8": 3}
+
+
+@pytest.mark.parametrize(
+    ("robots", "written", "limit"),
+    [
+        ("obey", 0.1, 0.1),
+        ("crawl_delay_only", 0.1, 0.1),
+        ("ignore", 0.1, 3.0),  # since profile ran
+        ("obey", 2.0, 0.1),  # a person may not raise it above what its owner asks for
+    ],
+)
+def test_a_crawl_delay_that_profile_met_holds(tmp_path, robots, written, limit):
+    settings = make_settings(tmp_path, politeness={"robots": robots})
+    partition(settings.paths, {A: urls("a.org", 2)})
+    measured = {"crawl_delay_s": 10.0, "configured_limit": 3.0, "measured_limit": 0.1}
+    measured |= {"latency_s": 0.1, "rate_limit": written}
+    profile(settings.paths, {"server_name": "a.org", **measured})
+    assert groups_of(plan_next_wave(settings))["a.org"].rate_limit == pytest.approx(limit)
+
+
+def test_what_a_person_allows_holds_for_the_group_also_where_no_rows_are_left(settings):
+    image, cdn = Batch("img.a.org", 0), Batch("cdn.net", 0)
+    partition(settings.paths, {A: urls("a.org", 1), image: urls("img.a.org", 1), cdn: []})
+    edited = {"rate_limit": 0.25, "configured_limit": 3.0}
+    profile(
+        settings.paths,
+        {"server_name": "img.a.org", **edited},
+        {"server_name": "cdn.net", **edited},
+        {"server_name": "a.org", "rate_limit": 3.0, "configured_limit": 3.0},
+    )
+    store(settings.paths, image, {"http://img.a.org/0": None})
+    plan = plan_next_wave(settings)
+    assert groups_of(plan)["a.org"].rate_limit == 0.25
+    write_plan(settings, 0, plan)
+    limits = read_json(settings.paths.wave(0) / "plan.json")["edited_limits"]
+    assert limits == {"a.org": 0.25, "cdn.net": 0.25}  # redirects may lead there
+
+
+def test_the_plan_gives_a_group_to_the_rank_that_asks_for_its_robots_txt(tmp_path):
+    settings = make_settings(tmp_path, downloader_parameters={"workers_per_node": 2})
+    third = Batch("c.org", 0)
+    partition(settings.paths, {b: urls(b.server_name, 3) for b in (A, B, third)})
+    profile(settings.paths)
+    learned = Memory("a.org", servers=("a.org",), robots_at=("www.c.org", "rules.net"))
+    save_memories(memory_file(settings.paths.wave(0), 0), {"a.org": learned})
+    plan = plan_next_wave(settings)
+    assert [sorted(g.group for g in rank) for rank in plan.ranks] == [["a.org", "c.org"], ["b.org"]]
+    write_plan(settings, 1, plan)
+    duty = duty_of(settings, 1, SimpleNamespace(rank=1, size=2), lambda: None)
+    owners = {"a.org": 0, "b.org": 1, "c.org": 0, "rules.net": 0}
+    assert {group: duty.ownership.owners[group] for group in owners} == owners
+
+
+def test_an_anonymous_plan_refuses_what_is_listed_not_what_a_redirect_leads_to(tmp_path):
+    private = {"allow_private_addresses": True}
+    agent = {"header": "User-Agent: nobody"}
+    settings = make_settings(
+        tmp_path,
+        politeness=private,
+        downloader_parameters=agent,
+        hosts={"a.org": "127.0.0.1", "cdn.net": "8.8.8.8"},
+    )
+    rows = urls("a.org", 2)
+    partition(settings.paths, {A: rows})
+    profile(settings.paths)
+    store(settings.paths, A, {rows[0]: elsewhere("http://cdn.net/1")})
+    assert set(groups_of(plan_next_wave(settings))) == {"a.org", "cdn.net"}
+    partition(settings.paths, {A: rows, Batch("cdn.net", 0): urls("cdn.net", 1)})
+    with pytest.raises(ConfigError, match=r"cdn\.net"):
+        plan_next_wave(settings)

@@ -18,7 +18,6 @@ def server(**values):
 
 SLUGGISH = server(rate_limit=2.0, measured_limit=2.0, latency_s=2.0)
 DEAD = server(rate_limit=1.0, measured_limit=1.0, success_count=0)
-CRAWLED = server(rate_limit=0.1, measured_limit=0.1, crawl_delay_s=10.0)
 
 
 @pytest.mark.parametrize(
@@ -30,13 +29,11 @@ CRAWLED = server(rate_limit=0.1, measured_limit=0.1, crawl_delay_s=10.0)
         (1.0, [server()], 1.0),  # or lowered
         (9.0, [SLUGGISH], 2.0),  # 4 connections of 2 s each
         (9.0, [SLUGGISH, server()], 9.0),  # the liveliest
-        (9.0, [server(), CRAWLED], 0.1),
         (9.0, [DEAD], 1.0),  # gently at first
         (9.0, [server(rate_limit=0.5)], 0.5),  # a person lowered it
         (9.0, [server(rate_limit=0.5), server()], 0.5),  # for the whole group
         (3.0, [server(rate_limit=50.0)], 3.0),  # and may not raise it above the config
         (9.0, [{**SLUGGISH, "rate_limit": 6.0}], 6.0),  # but above what was measured
-        (9.0, [{**CRAWLED, "rate_limit": 6.0}], 0.1),  # and not above what its owner asks for
         (9.0, [server(configured_limit=None)], 3.0),  # a table of before it said so
         (9.0, [server(rate_limit=None)], 9.0),
     ],

@@ -85,3 +85,19 @@ def test_nothing_left_is_a_plan_without_ranks():
 def test_an_unplanned_group_has_one_owner_among_the_ranks(group, ranks):
     assert owner_of_unplanned(group, ranks) in range(ranks)
     assert owner_of_unplanned(group, ranks) == owner_of_unplanned(group, ranks)
+
+
+def test_a_group_goes_with_those_that_hold_its_robots_txt():
+    groups = [
+        work("a", 50, robots_at=frozenset({"cdn", "unlisted"})),
+        work("b", 40),
+        work("c", 30, robots_at=frozenset({"unlisted"})),
+        work("cdn", 20),
+        work("d", 10),
+    ]
+    plan = plan_wave(groups, Machine(1, 2, 1))
+    assert [[group.group for group in rank] for rank in plan.ranks] == [
+        ["a", "c", "cdn"],
+        ["b", "d"],
+    ]
+    assert plan.robots_owners == {"cdn": 0, "unlisted": 0}

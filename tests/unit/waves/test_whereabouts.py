@@ -53,7 +53,7 @@ def by_address(tmp_path: Path) -> Settings:
 
 
 def settle(settings: Settings, *servers: str) -> None:
-    settle_whereabouts(settings, servers)
+    settle_whereabouts(settings, servers, servers)
 
 
 def test_servers_at_one_address_are_one_group_for_whoever_reads_the_book(
