@@ -6,6 +6,7 @@ from distributed_downloader.courtesy.budgets import Budget
 from distributed_downloader.errors import ConfigError
 from distributed_downloader.tables import PROFILES
 from distributed_downloader.waves.profile_table import group_limit, is_edited, read_profiles
+from distributed_downloader.waves.profiles import Sampled, limits_of
 from tests.unit.batches import profile
 
 HEADER = "server_name,rate_limit,success_count\n"
@@ -49,9 +50,12 @@ def test_a_dead_server_is_asked_gently_until_its_group_answers_a_person_is_heede
     assert group_limit(Budget("a.org", 9.0), servers, is_alive=True) == limit
 
 
-def test_what_profile_wrote_is_no_edit(settings):
-    third = 1 / 3
-    limits = {"rate_limit": round(third, 6), "configured_limit": 3.0, "measured_limit": third}
+@pytest.mark.parametrize(
+    ("configured", "crawl_delay_s"),
+    [(3.0, 3.0), (3.0, 60.0), (3.0, 86_400.0), (0.0123456789, None)],
+)
+def test_what_profile_wrote_is_no_edit_however_slow(settings, configured, crawl_delay_s):
+    limits = limits_of(Budget("a.org", configured), Sampled(), crawl_delay_s)
     settings.paths.root.mkdir()
     profile(settings.paths, {"server_name": "a.org", **limits})
     assert not is_edited(read_profiles(settings.paths)["a.org"])

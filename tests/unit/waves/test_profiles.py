@@ -81,13 +81,14 @@ class Place:
             downloader_parameters={"default_rate_limit": rate},
         )
         self.paths = self.settings.paths
-        self.asked = []
+        self.asked, self.tried = [], []
         partition(self.paths, batches)
         monkeypatch.setattr(profiles, "client_of", self.client)
         monkeypatch.setattr(profiles, "check_way_out", self.reach)
 
-    async def reach(self, *_: object) -> None:
+    async def reach(self, _settings, servers) -> None:
         """These servers need no network."""
+        self.tried += servers
 
     def client(self, _settings):
         return httpx.AsyncClient(transport=httpx.MockTransport(self.handle))
@@ -149,6 +150,7 @@ async def test_each_server_is_told_apart(tmp_path, monkeypatch):
     assert (table["slow.org"]["disallowed_count"], table["slow.org"]["success_count"]) == (1, 3)
     assert (table["dead.org"]["error_count"], table["dead.org"]["rate_limit"]) == (4, GENTLE_RATE)
     assert not any("stop.org" in url or "tiny.org" in url for url in place.asked)
+    assert sorted(place.tried) == ["a.org", "dead.org", "slow.org"]
     assert set(table) == {"a.org", "slow.org", "dead.org", "stop.org", "_small-12ab"}
     assert place.asked.count("http://dead.org/robots.txt") == 1
     assert read_states(Batch("dead.org", 0), place.paths, 3).is_empty()  # left as they were

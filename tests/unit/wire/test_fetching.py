@@ -15,6 +15,7 @@ from distributed_downloader.records import (
     ErrorClass,
     Failed,
     Fetched,
+    Known,
     Outcome,
     Redirected,
 )
@@ -742,3 +743,9 @@ def test_limits_come_from_the_settings() -> None:
     assert FetchLimits.of(Settings()) == limits(  # type: ignore[arg-type]
         total_s=60.0, min_bytes_per_s=100.0, max_bytes=5
     )
+
+
+@pytest.mark.parametrize("etag", ['"\xe9"', '"\u20ac"', '"a\x7f"', '"a\n"', "", None])
+def test_a_validator_that_no_request_can_carry_is_left_out(etag: str | None) -> None:
+    said = "Mon, 01 Jan 2024 00:00:00 GMT"
+    assert Known(etag, said, "md5").conditions == {"If-Modified-Since": said}
