@@ -2,6 +2,7 @@
 
 import polars as pl
 
+from distributed_downloader.courtesy.ownership import owner_of_unplanned
 from distributed_downloader.fleet.judge import exceeds, times_by
 from distributed_downloader.fleet.plan import HostPlan, Special, Trick
 
@@ -68,3 +69,31 @@ def test_names_at_one_address_share_one_budget_and_a_new_one_waits_for_the_next_
     assert set(second["group"]) == {shared}
     for address, times in times_by(fleet.accesses(), "address").items():
         assert not exceeds(times, 6, 1, windows=WINDOWS_S), address
+
+
+def test_a_robots_txt_that_another_rank_may_ask_is_read_in_the_next_wave_and_obeyed(
+    start_fleet, new_workflow
+):
+    """rules.test is in no list; in the first wave it belongs to the rank of the others."""
+    assert owner_of_unplanned("rules.test", 2) == 1
+    away = Special(
+        trick=Trick.REDIRECT, paths=("/robots.txt",), to="http://rules.test:{port}/robots.txt"
+    )
+    fleet = start_fleet(
+        HostPlan(
+            name="moved.test", address="127.0.34.1", images=6, photos="tiny", specials=(away,)
+        ),
+        HostPlan(name="other.test", address="127.0.34.2", images=5, photos="tiny"),
+        HostPlan(
+            name="rules.test", address="127.0.34.3", images=0, robots="User-agent: *\nDisallow: /\n"
+        ),
+    )
+    workflow = new_workflow(
+        fleet, fleet.urls("moved.test", "other.test"), profile={"samples": 0}, retries={"waves": 2}
+    )
+    workflow.finish()
+    assert workflow.states() == {"ok": 5, "refused_by_policy": 6}
+    assert set(workflow.errors()["error_class"]) == {"robots_disallowed"}
+    asked = fleet.accesses().filter(pl.col("host") != "other.test").sort("monotonic")
+    assert set(asked["path"]) == {"/robots.txt"}
+    assert asked["host"].to_list() == ["moved.test", "moved.test", "rules.test"]  # in two waves

@@ -72,7 +72,7 @@ class Site:
         if self._bucket and not self._bucket.admits(now):
             return not_now(self.plan, self.plan.refusal_status)
         if request.path == "/robots.txt":
-            return self._robots()
+            return self._robots(request)
         if self._fails(request.target, now):
             return not_now(self.plan, self.plan.failure_status)
         return self._content(request)
@@ -94,7 +94,11 @@ class Site:
             or now - self._first < self.plan.recovers_after_s
         )
 
-    def _robots(self) -> Reply:
+    def _robots(self, request: Request) -> Reply:
+        if request.path in self._specials:
+            return Reply(
+                302, b"", {"Location": self._location(self._specials[request.path], request)}
+            )
         if self.plan.robots is None and self.plan.robots_status == 200:
             return NOT_FOUND
         return Reply(self.plan.robots_status, (self.plan.robots or "").encode(), TEXT)
