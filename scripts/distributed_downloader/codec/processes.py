@@ -1,7 +1,7 @@
 """Images encoded outside of the rank: whatever a decoder does, the rank lives on.
 
 1. No decoder runs in a rank. Each codec thread hands its images to a process (`decoder`), which is
-   started when the first image comes, and kept.
+   started when an image comes and finds none idle, and kept; one before anything is asked for.
 2. A process that dies takes its image with it, and nothing else: the image is tried once more in a
    new one (something else may have killed the first), then it is `decoder_crashed`; one that had
    all its time is `too_costly` at once.
@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -145,6 +146,11 @@ class Codec:
         promised = {"expected_hash": expected_hash, "hash_kind": hash_kind}
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, self.encode_here, body, promised)
+
+    def warm_up(self) -> None:
+        """Start a process for the first image, which need not wait; what fails is told by that."""
+        with suppress(DownloaderError):
+            self._idle.append(self._started())
 
     def close(self) -> None:
         """End what is idle, once what is under way has ended."""

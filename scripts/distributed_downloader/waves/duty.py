@@ -135,13 +135,13 @@ class Worker:
         return self._permission.crawl_delays
 
     async def prepare(self) -> None:
-        """Read the first rows, so that ranks that begin together ask together."""
+        """Read the first rows, start a decoder: so ranks that begin together ask together."""
         clock = asyncio.get_running_loop().time
         self._queues = {
             orders.group: GroupQueue(orders.rows, clock) for orders in self._duty.groups
         }
         first = itertools.islice(self._queues.values(), PREPARED_GROUPS)
-        await asyncio.gather(*(queue.fill() for queue in first))
+        await asyncio.gather(self._rank.prepare(), *(queue.fill() for queue in first))
 
     async def run(self) -> Result:
         """Do the duty. An error that a person must read about is brought back, not raised."""

@@ -101,6 +101,10 @@ class Rank:
         self._grace_s = grace_s
         self._stopping.set()
 
+    async def prepare(self) -> None:
+        """What takes time before the first image: what waits for a decoder is what a kill costs."""
+        await asyncio.to_thread(self._codec.warm_up)
+
     async def run(self, queues: Mapping[str, GroupQueue]) -> None:
         """Work through the queues, by group. Raises what a worker raised (StorageError, LockError).
 

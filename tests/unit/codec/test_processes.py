@@ -219,8 +219,16 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert not psutil.pid_exists(int(done.stdout))
 
 
+def test_the_first_image_finds_a_process_that_waits_for_it(codec):
+    codec.warm_up()
+    waiting = pid_of(codec)
+    assert isinstance(encoded(codec, saved())[0], Encoded)
+    assert pid_of(codec) == waiting
+
+
 def test_a_process_that_does_not_start_is_no_fault_of_the_image(codec, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
+    codec.warm_up()  # there may be no image at all
     with pytest.raises(DownloaderError, match=r"does not start \(.*run the same command again"):
         encoded(codec, saved())
 
