@@ -19,11 +19,11 @@ from pathlib import Path
 
 import polars as pl
 
-from distributed_downloader.errors import FolderError
 from distributed_downloader.lists.generations import Generation
 from distributed_downloader.paths import Batch, OutputPaths
 from distributed_downloader.records import POLICY_CLASSES, State
 from distributed_downloader.storage.again import NOTHING_AGAIN, Again
+from distributed_downloader.storage.batch_tables import damaged_table, read_metadata
 from distributed_downloader.storage.error_records import ELSEWHERE, merge_errors
 from distributed_downloader.storage.parts import IMAGES_NAME, ROWS_NAME, list_parts
 from distributed_downloader.tables import ERRORS, PART_ROWS, REMOVED, SUCCESSES
@@ -48,10 +48,7 @@ STATES = pl.Schema(
 
 def absorbed_by(table: Path) -> frozenset[str]:
     """Names of the parts that a table has taken in, as far as they may still be there."""
-    try:
-        return frozenset(json.loads(pl.read_parquet_metadata(table).get("absorbed", "[]")))
-    except FileNotFoundError:
-        return frozenset()
+    return frozenset(json.loads(read_metadata(table).get("absorbed", "[]")))
 
 
 def new_parts(folder: Path, table: Path) -> list[Path]:
@@ -74,7 +71,7 @@ class BatchFiles:
 
     @classmethod
     def of(cls, folder: Path) -> "BatchFiles":
-        """Look at a folder; it may be absent."""
+        """Look at a folder; it may be absent. Raises FolderError if a table has lost its end."""
         successes, errors = folder / SUCCESSES_NAME, folder / ERRORS_NAME
         return cls(
             folder=folder,
@@ -101,12 +98,15 @@ class BatchFiles:
 
         `file` is relative to the folder: a shard, or a part's images.h5.
         """
-        found = self._table_images()
-        if self.fresh:
-            found = self._with_fresh(found)
-        return self._without_removed(found) if self.has_removed else found
+        found = self.in_shards()
+        return self._without_removed(self._with_fresh(found)) if self.fresh else found
 
-    def _table_images(self) -> pl.LazyFrame:
+    def in_shards(self) -> pl.LazyFrame:
+        """The rows of successes.parquet, without those that a cut removal left there."""
+        return self._without_removed(self.table())
+
+    def table(self) -> pl.LazyFrame:
+        """successes.parquet as it is; tables.SUCCESSES."""
         if not self.has_successes:
             return pl.LazyFrame(schema=SUCCESSES)
         return _scan([self.folder / SUCCESSES_NAME]).select(SUCCESSES.names())
@@ -142,6 +142,8 @@ class BatchFiles:
         return self.images().filter(again.is_old).select(columns).collect()
 
     def _without_removed(self, images: pl.LazyFrame) -> pl.LazyFrame:
+        if not self.has_removed:
+            return images
         removed = self.removed()
         gone = removed.filter(~pl.col("refetch"))
         taken = removed.filter("refetch")
@@ -232,10 +234,7 @@ def read_states(batch: Batch, paths: OutputPaths, retries_waves: int) -> pl.Data
     try:
         states = BatchFiles.of(folder).states(retries_waves, Again.of(paths))
     except pl.exceptions.ComputeError as error:
-        raise FolderError(
-            f"A table in {folder} is damaged ({' '.join(str(error).split())}). Verify, which runs "
-            "after this, takes it out of use: then run the same command again."
-        ) from error
+        raise damaged_table(f"A table in {folder}", error) from error
     return without_gone(states, batch, paths)
 
 

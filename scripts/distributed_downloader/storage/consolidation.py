@@ -8,6 +8,8 @@ Steps, each whole or not at all: after a kill between any two, the next run goes
 5. parts that both tables have taken in go, and so do shards that no table names;
 6. `completed` appears when every row of the batch has a final state (and goes when one has not).
 
+Before the first of them `completed` goes: a batch that has it, and no part, is tidy.
+
 A shard is never written to again. When more than MAX_SMALL_SHARDS small ones have piled up, step 1
 copies them too, into one, but those with removed images: these may be restored. A reader that still
 has the old table finds a shard gone then: it looks into the table again (Dataset does).
@@ -22,6 +24,7 @@ from pathlib import Path
 import polars as pl
 
 from distributed_downloader.durable import crash_point, read_json, remove_orphans, write_json
+from distributed_downloader.errors import FolderError
 from distributed_downloader.paths import Batch, OutputPaths
 from distributed_downloader.records import FINAL_STATES, State
 from distributed_downloader.storage.again import Again
@@ -36,6 +39,7 @@ from distributed_downloader.storage.batch_files import (
 )
 from distributed_downloader.storage.batch_tables import Allowed, write_table
 from distributed_downloader.storage.parts import list_parts, lock_comes_first
+from distributed_downloader.storage.removal import drop_removed, holds_removed, reopen
 from distributed_downloader.storage.shards import is_shard, move_images
 from distributed_downloader.tables import ERRORS
 
@@ -65,8 +69,11 @@ def consolidate(
         remove_orphans(folder)
         look = BatchFiles.of(folder)
         if look.fresh or look.fresh_errors:
+            reopen(folder, allowed)
             _take_in(batch, look, allowed)
-            _forget_refetched(BatchFiles.of(folder), allowed)
+        else:
+            drop_removed(look, allowed)
+        _forget_refetched(BatchFiles.of(folder), allowed)
         allowed()
         clear_away(folder)
     states = read_states(batch, paths, retries_waves)
@@ -119,19 +126,40 @@ def _forget_refetched(look: BatchFiles, allowed: Allowed) -> None:
 
 def clear_away(folder: Path) -> None:
     """Remove parts that both tables have taken in, and shards that no row names, removed or not."""
-    successes = folder / SUCCESSES_NAME
-    done = absorbed_by(successes) & absorbed_by(folder / ERRORS_NAME)
+    done = absorbed_by(folder / SUCCESSES_NAME) & absorbed_by(folder / ERRORS_NAME)
     for part in list_parts(folder):
         if part.name in done:
             crash_point("consolidate:before_part_goes")
             shutil.rmtree(part, ignore_errors=True)  # what stays is skipped, and goes next time
     crash_point("consolidate:after_parts")
-    named = _named_by(BatchFiles.of(folder).removed())
-    if successes.exists():
-        named |= _named_by(pl.scan_parquet(successes, hive_partitioning=False))
-    for path in folder.iterdir():
-        if is_shard(path.name) and path.name not in named:
-            path.unlink()
+    look = BatchFiles.of(folder)
+    for name in _shards_in(folder) - _named_by(look.removed()) - _named_by(look.table()):
+        (folder / name).unlink()
+
+
+def is_settled(folder: Path, total_rows: int) -> bool:
+    """Whether `consolidate` has nothing to do; a completed batch is not opened to tell."""
+    if list_parts(folder):
+        return False
+    if (folder / COMPLETED_NAME).exists() or not folder.is_dir():
+        return True
+    try:
+        return not _may_be_untidy(BatchFiles.of(folder), total_rows)
+    except (FolderError, pl.exceptions.PolarsError):
+        return False  # `consolidate` says what is damaged
+
+
+def _may_be_untidy(look: BatchFiles, total_rows: int) -> bool:
+    """Of a batch without parts that is not completed; opens as few columns as will do."""
+    named = [table.select("file") for table in (look.table(), look.removed())]
+    images, removed, errors = pl.collect_all([*named, look.errors().select("uuid")])
+    may_be_complete = len(images) + len(removed) + len(errors) >= total_rows
+    unnamed = _shards_in(look.folder) - {*images["file"], *removed["file"]}
+    return may_be_complete or bool(unnamed) or holds_removed(look)
+
+
+def _shards_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if is_shard(path.name)}
 
 
 def _mark_completed(

@@ -4,6 +4,8 @@
 2. A damaged table is replaced by an empty one: its rows are unknown, which is pending. Numbers of
    shards are not given out again all the same.
 3. A part whose table is damaged goes.
+
+A removal that was cut is no damage, and is ended here.
 """
 
 import shutil
@@ -31,7 +33,7 @@ from distributed_downloader.storage.damage import (
     damaged_images,
     damaged_tables,
 )
-from distributed_downloader.storage.removal import remove_images
+from distributed_downloader.storage.removal import drop_removed, holds_removed, remove_images
 from distributed_downloader.storage.shards import next_number
 from distributed_downloader.tables import ERRORS, REMOVED, SUCCESSES
 
@@ -56,7 +58,7 @@ class Mender:
         the folder is ours. Raises StorageError, also for what cannot be read, and LockError.
         """
         try:
-            if not find(batch, self._paths):
+            if not find(batch, self._paths) and not _is_cut(batch, self._paths):
                 return []
             with self._writing() as allowed:
                 return [str(damage) for damage in mend(batch, self._paths, allowed)]
@@ -82,6 +84,10 @@ def find(batch: Batch, paths: OutputPaths) -> list[Damage]:
     return damaged_tables(folder) or damaged_images(folder, _places(folder))
 
 
+def _is_cut(batch: Batch, paths: OutputPaths) -> bool:
+    return holds_removed(BatchFiles.of(paths.batch_images(batch)))
+
+
 def mend(batch: Batch, paths: OutputPaths, allowed: Allowed) -> list[Damage]:
     """Take out of use what is damaged in a batch; what that was.
 
@@ -94,6 +100,7 @@ def mend(batch: Batch, paths: OutputPaths, allowed: Allowed) -> list[Damage]:
     images = damaged_images(folder, _places(folder))
     if images:
         remove_images(batch, paths, _marks(images), allowed=allowed)
+    drop_removed(BatchFiles.of(folder), allowed)
     return [*tables, *images]
 
 

@@ -3,6 +3,9 @@
 A removal moves rows from successes.parquet to removed.parquet, where the shard and the place in it
 stay noted: nothing of the shard is touched, so that a removal can be undone. `compact_batch` copies
 what is left of such shards into new ones; what it reclaimed cannot be restored, and is still known.
+
+All of them take away `completed` before they write: what a kill leaves is tidied by consolidation,
+which puts it back.
 """
 
 from collections.abc import Iterable
@@ -41,14 +44,13 @@ def remove_images(
     leaving = images.join(marks, on="uuid", how="inner", maintain_order="left").collect()
     if leaving.is_empty():
         return 0
-    # first: a batch that is not complete may have no row left, the other way round one is forgotten
-    (folder / COMPLETED_NAME).unlink(missing_ok=True)
+    reopen(folder, allowed)
     before = look.removed().collect().join(leaving, on="uuid", how="anti")
     table = pl.concat([before, leaving.select(before.columns)])
     write_table(folder / REMOVED_NAME, table.lazy(), {}, allowed)
     crash_point("remove:after_removed")
     if look.has_successes:  # else they are in parts
-        left = _table(folder).join(leaving.lazy(), on="uuid", how="anti", maintain_order="left")
+        left = look.in_shards().join(leaving.lazy(), on="uuid", how="anti", maintain_order="left")
         write_table(folder / SUCCESSES_NAME, left, _metadata(folder), allowed)
     crash_point("remove:after_successes")
     return len(leaving)
@@ -76,7 +78,8 @@ def restore_images(batch: Batch, paths: OutputPaths, tool: str, *, allowed: Allo
     back = mine.filter(pl.col("file").is_in(there))
     if back.is_empty():
         return Restored(lost=len(mine))
-    others = _table(folder).join(back.lazy(), on="uuid", how="anti", maintain_order="left")
+    reopen(folder, allowed)
+    others = look.in_shards().join(back.lazy(), on="uuid", how="anti", maintain_order="left")
     whole = pl.concat([others, back.lazy().select(SUCCESSES.names())])
     write_table(folder / SUCCESSES_NAME, whole, _metadata(folder), allowed)
     crash_point("restore:after_successes")
@@ -89,13 +92,15 @@ def restore_images(batch: Batch, paths: OutputPaths, tool: str, *, allowed: Allo
 def compact_batch(batch: Batch, paths: OutputPaths, *, allowed: Allowed) -> int:
     """Reclaim the bytes of removed images; how many bytes that were."""
     folder = paths.batch_images(batch)
-    removed = BatchFiles.of(folder).removed().collect()
+    look = BatchFiles.of(folder)
+    removed = look.removed().collect()
     noted = removed.filter(_HAS_BYTES)["file"].unique(maintain_order=True)
     if noted.is_empty():
         return 0
+    reopen(folder, allowed)
     sources = [name for name in noted if "/" not in name and (folder / name).exists()]
     reclaimed, shards_before = _bytes_of(folder, sources), set(folder.glob("images-*.h5"))
-    table = _table(folder)
+    table = look.in_shards()
     in_use = set(table.select(pl.col("file").unique()).collect()["file"])
     moving = [name for name in sources if name in in_use]  # others may be damaged: they just go
     images, next_shard = move_images(batch, folder, table, moving, allowed)
@@ -113,11 +118,25 @@ def compact_batch(batch: Batch, paths: OutputPaths, *, allowed: Allowed) -> int:
     return reclaimed
 
 
-def _table(folder: Path) -> pl.LazyFrame:
-    if not (folder / SUCCESSES_NAME).exists():
-        return pl.LazyFrame(schema=SUCCESSES)
-    table = pl.scan_parquet(folder / SUCCESSES_NAME, hive_partitioning=False)
-    return table.select(SUCCESSES.names())
+def reopen(folder: Path, allowed: Allowed) -> None:
+    """Take away `completed`, before anything is written: a batch with it is not looked into."""
+    allowed()
+    (folder / COMPLETED_NAME).unlink(missing_ok=True)
+
+
+def holds_removed(look: BatchFiles) -> bool:
+    """Whether successes.parquet has rows that are removed: a removal, or its undoing, was cut."""
+    if not (look.has_removed and look.has_successes):
+        return False
+    counts = [rows.select(pl.len()).collect().item() for rows in (look.table(), look.in_shards())]
+    return bool(counts[0] > counts[1])
+
+
+def drop_removed(look: BatchFiles, allowed: Allowed) -> None:
+    """End a removal that was cut: successes.parquet loses the rows that are removed."""
+    if holds_removed(look):
+        metadata = _metadata(look.folder)
+        write_table(look.folder / SUCCESSES_NAME, look.in_shards(), metadata, allowed)
 
 
 def _metadata(folder: Path) -> dict[str, str]:

@@ -47,6 +47,7 @@ class Compaction(MPIRunnerTool):
     def process(self, partition: Partition) -> int:
         """Reclaim one partition's bytes."""
         reclaimed = compact_batch(partition.batch, self.paths, allowed=self.job.allowed)
+        self.consolidate(partition.batch)  # which tidies up after a kill, too
         log.info("reclaimed %s of %s", size(reclaimed), partition.batch.folder)
         return len(partition.picked)
 

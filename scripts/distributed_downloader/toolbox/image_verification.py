@@ -1,6 +1,7 @@
 """Decodes every stored image, and checks its hash and its size; corrupted ones go.
 
-They are listed with the reason in `corrupted/<rank>.csv`, and are fetched again by the next run.
+They are listed with the reason in `corrupted/<rank>.csv`, each once, and are fetched again by the
+next run.
 Decoders run in processes of their own, as in the download: one that crashes costs its image.
 """
 
@@ -27,6 +28,7 @@ from distributed_downloader.wording import CLASSES, count
 
 NAME = "image_verification"
 COLUMNS = ("uuid", "source_id", "server_name", "partition_id", "reason")
+_KEYS = ("uuid", "server_name", "partition_id")
 # It was within the limits when it was stored: these are others now, or the machine lacks memory.
 _OF_LIMITS = (ErrorClass.TOO_COSTLY, ErrorClass.TOO_MANY_PIXELS, ErrorClass.INTERNAL)
 
@@ -103,17 +105,31 @@ class Verification(RemovalRunner):
             if reason:
                 yield image, reason
 
+    @cached_property
+    def _listed_before(self) -> set[tuple[str, ...]]:
+        """What the lists of all ranks have; in this job the others are at other partitions.
+
+        A kill between a list and its removal leaves images there that are found again.
+        """
+        found = set()
+        for file in Path(self.results_place).glob("*.csv"):
+            with file.open(newline="", encoding="utf-8", errors="replace") as lines:
+                rows = csv.DictReader(lines)
+                found |= {tuple(str(row[name]) for name in _KEYS) for row in rows}
+        return found
+
     def _list(self, partition: Partition, found: list[Corrupted]) -> None:
         file = Path(self.results_place, f"{self.job.world.rank}.csv")
         file.parent.mkdir(parents=True, exist_ok=True)
+        listed = self._listed_before
         with file.open("a", newline="", encoding="utf-8") as lines:
             writer = csv.writer(lines, lineterminator="\n")
             if lines.tell() == 0:
                 writer.writerow(COLUMNS)
-            batch = partition.batch
+            place = (partition.batch.server_name, str(partition.batch.partition_id))
             for image, reason in found:
-                place = (batch.server_name, batch.partition_id, reason)
-                writer.writerow((image.uuid, image.row["source_id"], *place))
+                if (image.uuid, *place) not in listed:
+                    writer.writerow((image.uuid, image.row["source_id"], *place, reason))
             lines.flush()
             os.fsync(lines.fileno())
 

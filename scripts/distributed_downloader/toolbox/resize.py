@@ -29,6 +29,7 @@ from distributed_downloader.settings import Images
 from distributed_downloader.storage.batch_files import SUCCESSES_NAME
 from distributed_downloader.storage.batch_tables import read_metadata, write_table
 from distributed_downloader.storage.consolidation import clear_away
+from distributed_downloader.storage.parts import list_parts
 from distributed_downloader.storage.shards import new_shard
 from distributed_downloader.tables import SUCCESSES
 from distributed_downloader.tools.filters import FilterRegister, PythonFilterToolBase
@@ -107,6 +108,8 @@ class Resize(MPIRunnerTool):
         """Resize what is not resized yet, and forget what is not there any more."""
         folder = self.images_folder / partition.batch.folder
         folder.mkdir(parents=True, exist_ok=True)
+        if self.in_place and list_parts(folder):
+            self.consolidate(partition.batch)  # else a part would bring its large image back
         remove_orphans(folder)
         made = self._made(partition, folder)
         todo = partition.rows.join(made, on=_SAME, how="anti", maintain_order="left")

@@ -1,7 +1,8 @@
 """What a tool has done: a mark for each partition, with the hash of the table it saw.
 
 `verification/<rank>.csv` is only appended to, after the partition is safe. A line that a kill cut
-short is skipped, and the next begins on a line of its own. Of several marks the latest counts.
+short is skipped, and the next begins on a line of its own. Of several marks the latest counts; a
+mark is later than those before it whatever the clock of its node says.
 """
 
 import csv
@@ -20,7 +21,9 @@ import polars as pl
 from distributed_downloader.durable import crash_point
 from distributed_downloader.paths import Batch
 
+FINISHED_NAME = "finished.json"  # beside the marks: which of them the tool's end has seen
 COLUMNS = ("server_name", "partition_id", "table", "images", "finished")
+_TICK_S = 1e-6  # as finely as times are written
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class Marks:
     def __init__(self, folder: Path, now: Callable[[], float] = time.time) -> None:
         self._folder = folder
         self._now = now
+        self._known: dict[Batch, Mark] | None = None  # before the first that is appended here
 
     def read(self) -> dict[Batch, Mark]:
         """The latest mark of each partition."""
@@ -51,7 +55,8 @@ class Marks:
     def append(self, rank: int, batch: Batch, table: str, images: int) -> None:
         """Note that the partition is done, durably."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        values = (batch.server_name, batch.partition_id, table, images, f"{self._now():.6f}")
+        finished = self._later_than_known(batch)
+        values = (batch.server_name, batch.partition_id, table, images, f"{finished:.6f}")
         crash_point("tool:before_mark")
         with (self._folder / f"{rank}.csv").open("a+", newline="", encoding="utf-8") as file:
             if file.tell() == 0:
@@ -61,11 +66,24 @@ class Marks:
             csv.writer(file, lineterminator="\n").writerow(values)
             file.flush()
             os.fsync(file.fileno())
+        self._before()[batch] = Mark(table, images, finished)
         crash_point("tool:after_mark")
+
+    def _later_than_known(self, batch: Batch) -> float:
+        known = self._before().get(batch)
+        return self._now() if known is None else max(self._now(), known.finished + _TICK_S)
+
+    def _before(self) -> dict[Batch, Mark]:
+        """Read once: other ranks of the same job are at other partitions."""
+        if self._known is None:
+            self._known = self.read()
+        return self._known
 
     def forget(self) -> None:
         """Have the tool do everything again."""
         shutil.rmtree(self._folder, ignore_errors=True)
+        (self._folder.parent / FINISHED_NAME).unlink(missing_ok=True)
+        self._known = None
 
 
 def _ends_a_line(name: str) -> bool:

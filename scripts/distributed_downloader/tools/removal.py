@@ -9,7 +9,6 @@ from typing import ClassVar
 import polars as pl
 
 from distributed_downloader.paths import Batch
-from distributed_downloader.storage.consolidation import consolidate
 from distributed_downloader.storage.parts import list_parts
 from distributed_downloader.storage.removal import remove_images
 from distributed_downloader.tools.partition import Partition
@@ -42,19 +41,9 @@ class RemovalRunner(MPIRunnerTool):
         """Take these images (uuid, reason) out of the dataset."""
         paths, allowed = self.paths, self.job.allowed
         if list_parts(paths.batch_images(batch)):
-            self._consolidate(batch)  # an image in a part has no bytes that stay
+            self.consolidate(batch)  # an image in a part has no bytes that stay
         marks = which.with_columns(
             tool=pl.lit(self.filter_name), refetch=pl.lit(self.refetch, pl.Boolean)
         )
         self.removed += remove_images(batch, paths, marks, allowed=allowed)
-        self._consolidate(batch)
-
-    def _consolidate(self, batch: Batch) -> None:
-        urls = pl.scan_parquet(self.paths.batch_urls(batch), hive_partitioning=False)
-        consolidate(
-            batch,
-            self.paths,
-            int(urls.select(pl.len()).collect().item()),
-            retries_waves=self.settings.retries_waves,
-            allowed=self.job.allowed,
-        )
+        self.consolidate(batch)

@@ -7,6 +7,7 @@ image, RemovalRunner when the picked images are to go. The predecessor's `apply_
 import asyncio
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,12 +16,14 @@ from urllib.parse import quote
 import polars as pl
 
 from distributed_downloader.durable import crash_point, read_json, write_json, write_parquet
+from distributed_downloader.lists.generations import rows_by_batch
 from distributed_downloader.paths import Batch
 from distributed_downloader.storage.batch_files import BatchFiles
+from distributed_downloader.storage.consolidation import consolidate
 from distributed_downloader.tools.base import ToolConfig, ToolsBase
 from distributed_downloader.tools.filters import read_partitions, read_picked
 from distributed_downloader.tools.job import Job, JobResult, run_job
-from distributed_downloader.tools.marks import Marks, hash_of
+from distributed_downloader.tools.marks import FINISHED_NAME, Marks, hash_of
 from distributed_downloader.tools.partition import Partition, StoredImage, chosen
 from distributed_downloader.tools.registry import RunnerRegister
 from distributed_downloader.tools.schedule import read_schedule
@@ -91,6 +94,16 @@ class MPIRunnerTool(ToolsBase):
         """The rows (SEEN) that, changed, make a partition undone: those of the picked images."""
         return chosen(look.images().select(SEEN), picked)
 
+    def consolidate(self, batch: Batch) -> None:
+        """Take in the partition's parts, and have `completed` say whether its rows are final."""
+        rows, waves = self._rows_listed.get(batch, 0), self.settings.retries_waves
+        allowed = self.job.allowed
+        consolidate(batch, self.paths, rows, retries_waves=waves, allowed=allowed)
+
+    @cached_property
+    def _rows_listed(self) -> Mapping[Batch, int]:
+        return rows_by_batch(self.paths)  # the same for as long as a job runs
+
     def run(self) -> None:
         """Do what is scheduled and not done, together with all ranks."""
         world = self.job.world
@@ -107,7 +120,7 @@ class MPIRunnerTool(ToolsBase):
         left = self.not_done({batch: picked.get(batch, 0) for batch in ranks})
         return {batch: ranks[batch] for batch in left}, sum(picked.get(batch, 0) for batch in left)
 
-    @property
+    @cached_property
     def marks(self) -> Marks:
         """The partitions that are done."""
         return Marks(self.verification)
@@ -138,7 +151,7 @@ class MPIRunnerTool(ToolsBase):
         """Whether `finish` has seen what is picked and done now, or there is nothing to finish."""
         if type(self).finish is MPIRunnerTool.finish:
             return True
-        return bool(read_json(self.folder / "finished.json") == self._digest(self._picked()))
+        return bool(read_json(self.folder / FINISHED_NAME) == self._digest(self._picked()))
 
     def finish_once(self) -> None:
         """Call `finish`, unless it has seen all this already."""
@@ -147,7 +160,7 @@ class MPIRunnerTool(ToolsBase):
             return
         self.finish(batches)
         crash_point("tool:before_finished")
-        write_json(self.folder / "finished.json", self._digest(batches))
+        write_json(self.folder / FINISHED_NAME, self._digest(batches))
 
     def _picked(self) -> list[Batch]:
         return sorted(read_partitions(self.filter_table))

@@ -10,7 +10,7 @@ from distributed_downloader.courtesy.ignored import read_ignored
 from distributed_downloader.errors import FolderError
 from distributed_downloader.paths import Batch
 from distributed_downloader.settings import Settings
-from distributed_downloader.storage.consolidation import consolidate
+from distributed_downloader.storage.consolidation import consolidate, is_settled
 from distributed_downloader.storage.mending import mend
 from distributed_downloader.storage.parts import list_parts
 from distributed_downloader.waves.left import LeftRows
@@ -22,13 +22,16 @@ Rows = Mapping[Batch, int]  # of each batch, in partitions.parquet
 
 
 def settle_batches(settings: Settings, batches: Rows, allowed: Callable[[], None]) -> None:
-    """Consolidate those of the batches that have parts."""
+    """Consolidate those of the batches that have parts, or that a kill may have left untidy."""
     for batch, rows in batches.items():
-        if not list_parts(settings.paths.batch_images(batch)):
+        folder = settings.paths.batch_images(batch)
+        if is_settled(folder, rows):
             continue
+        had_parts = bool(list_parts(folder))
         states = _consolidated(settings, batch, rows, allowed)
-        words = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-        log.info("batch consolidated: %s, %s", batch.folder, words)
+        if had_parts:
+            words = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+            log.info("batch consolidated: %s, %s", batch.folder, words)
 
 
 def _consolidated(

@@ -121,6 +121,16 @@ def test_the_largest_of_a_group_is_its_main_and_stays_when_the_others_are_to_go(
     assert (len(groups), groups["removed"].any()) == (5, False)
 
 
+def test_what_was_restored_is_removed_again_as_restore_says(tmp_path):
+    folder = ImagesFolder(tmp_path)
+    folder.add(ONE, [jpeg(picture("a")), jpeg(picture("a"), 0.5), jpeg(picture("b"))])
+    folder.set(near_remove=True)
+    assert folder.run("near_duplicates")["removed"] == 1
+    assert restore(folder.settings, "near_duplicates", allowed=lambda: None).images == 1
+    assert folder.run("near_duplicates")["removed"] == 1
+    assert folder.uuids() == ["a-0", "a-2"]
+
+
 def test_an_image_whose_likeness_has_left_by_another_tool_stays(tmp_path):
     """What was removed stands for nobody."""
     folder = ImagesFolder(tmp_path)

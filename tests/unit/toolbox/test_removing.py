@@ -8,11 +8,16 @@ import polars as pl
 import pytest
 
 from distributed_downloader.accounts.verification import verify_dataset
+from distributed_downloader.durable import write_json, write_parquet
 from distributed_downloader.errors import ConfigError, ToolError
 from distributed_downloader.storage.batch_files import BatchFiles
 from distributed_downloader.storage.dataset import Dataset
+from distributed_downloader.storage.removal import remove_images
+from distributed_downloader.tables import DUPLICATES, PARTITIONS, TOMBSTONES
+from distributed_downloader.tools import removal
 from distributed_downloader.tools.restoring import removals, restore
 from tests.unit.images_folder import ONE, TWO, ImagesFolder, picture
+from tests.unit.storage_folder import Killed
 
 
 @pytest.fixture
@@ -63,6 +68,24 @@ def test_a_damaged_image_is_listed_removed_and_pending_again(folder):
     folder.consolidate(ONE)
     assert states(folder) == {"ok": 7}
     assert folder.run("image_verification")["images"] == 4  # of the batch that has a new image
+
+
+def test_a_damaged_image_is_listed_once_also_after_a_kill_between_list_and_removal(
+    folder, monkeypatch
+):
+    folder.add(ONE, [picture(n) for n in range(3)])
+    first = damage(folder, ONE, 1)
+
+    def dies(*words, **options):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(removal, "remove_images", dies)
+        folder.run("image_verification")
+    second = damage(folder, ONE, 2)
+    assert folder.run("image_verification")["removed"] == 2
+    listed = read(folder.paths.tools / "image_verification" / "corrupted" / "0.csv")
+    assert [row["uuid"] for row in listed] == [first, second]
 
 
 def test_an_image_that_crashes_its_decoder_is_listed_and_the_others_go_on(folder, deadly):
@@ -199,6 +222,51 @@ def test_restore_names_the_tools_that_removed_something(folder):
     folder.run("size_based")
     with pytest.raises(ConfigError, match=r"'resize' has removed nothing: .* of size_based \(1\)"):
         restore(folder.settings, "resize", allowed=lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("who", "why"), [("verify", "is damaged"), ("list", "has its row no more")]
+)
+def test_what_no_tool_removed_cannot_be_restored(folder, who, why):
+    folder.add(ONE, [picture(n, (50, 50)) for n in range(2)])
+    which = {"uuid": ["a-0"], "tool": [who], "reason": ["r"], "refetch": [True]}
+    remove_images(ONE, folder.paths, pl.DataFrame(which), allowed=lambda: None)
+    assert removals(folder.paths) == {}
+    folder.set(threshold_size=100)
+    folder.run("size_based")
+    with pytest.raises(ConfigError, match=rf"{who}.* cannot .*{why}.*, one of size_based \(1\)\.$"):
+        restore(folder.settings, who, allowed=lambda: None)
+    assert folder.uuids() == []
+
+
+def grown(folder, gone):
+    """The list has one row of ONE no more."""
+    folder._write_urls()
+    current = folder.paths.generations / "1"
+    sizes = [(b.server_name, b.partition_id, len(u), int(b == ONE)) for b, u in folder.rows.items()]
+    schema = {**PARTITIONS, "gone": pl.Int64}
+    write_parquet(current / "partitions.parquet", pl.DataFrame(sizes, schema, orient="row"))
+    tombstone = {"uuid": gone, "server_name": ONE.server_name, "partition_id": 0, "reason": "gone"}
+    graves = pl.DataFrame([{name: tombstone.get(name) for name in TOMBSTONES}], TOMBSTONES)
+    write_parquet(current / "tombstones.parquet", graves)
+    write_parquet(current / "duplicates.parquet", DUPLICATES.to_frame())
+    write_json(
+        current / "source.json", {"counts": {"rows": sum(map(len, folder.rows.values())) - 1}}
+    )
+
+
+def test_a_batch_with_rows_that_the_list_has_no_more_is_completed_after_a_tool(folder):
+    folder.add(ONE, [picture(1, (300, 300)), picture(2, (50, 50)), picture(3, (60, 60))])
+    grown(folder, "a-0")
+    completed = folder.paths.batch_images(ONE) / "completed"
+    folder.set(threshold_size=55)
+    assert folder.run("size_based")["removed"] == 1
+    assert completed.exists()
+    assert restore(folder.settings, "size_based", allowed=lambda: None).images == 1
+    assert completed.exists()
+    folder.run("size_based")
+    folder.run("compact")
+    assert completed.exists()
 
 
 def test_compact_reclaims_the_bytes_and_what_it_took_is_still_removed(folder):

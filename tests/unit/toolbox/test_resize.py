@@ -9,9 +9,12 @@ import pytest
 from PIL import Image
 
 from distributed_downloader.accounts.verification import verify_dataset
+from distributed_downloader.codec.images import encode
 from distributed_downloader.codec.processes import Codec
 from distributed_downloader.errors import ToolError
+from distributed_downloader.records import Fetched, Known, Row
 from distributed_downloader.storage.dataset import Dataset
+from distributed_downloader.storage.parts import PartNames, PartWriter
 from distributed_downloader.toolbox import resize
 from distributed_downloader.tools import job as module
 from distributed_downloader.tools.job import Job
@@ -87,6 +90,19 @@ def test_in_place_the_stored_images_are_replaced(folder):
     assert verify_dataset(folder.settings)["states"]["ok"] == 4
     assert folder.run("image_verification")["removed"] == 0
     assert folder.run("resize") is None
+
+
+def test_in_place_an_image_that_came_again_and_is_in_a_part_is_resized_for_good(folder):
+    encoded = encode(picture(7, (640, 320)), folder.settings.images)
+    row = Row("a-0", "s", "http://a-0", ONE.server_name, ONE, known=Known(None, None, "before"))
+    writer = PartWriter(ONE, PartNames(5, 0))
+    writer.add_image(row, Fetched(b"", 200, "a-0", "image/jpeg", None, None, 0.1), encoded)
+    writer.commit(folder.paths.batch_images(ONE), lambda: None)
+    folder.set(resize_in_place=True)
+    folder.run("resize")
+    assert sizes(folder.paths.root) == SMALL
+    folder.consolidate(ONE)
+    assert sizes(folder.paths.root) == SMALL
 
 
 def test_in_place_originals_are_kept(tmp_path):

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +22,18 @@ def test_the_latest_mark_counts_over_all_ranks(tmp_path):
         ONE: ("new", 7),
         TWO: ("other", 6),
     }
+
+
+@pytest.mark.parametrize("ahead_s", [3600.0, 0.0])
+def test_a_later_mark_counts_whatever_the_clock_of_its_node_says(tmp_path, ahead_s):
+    now = 1_800_000_000.0
+    Marks(tmp_path, now=lambda: now + ahead_s).append(1, ONE, "old", 5)
+    later = Marks(tmp_path, now=lambda: now)
+    for table in ("new", "newest"):
+        later.append(0, ONE, table, 6)
+        later.append(0, TWO, table, 7)
+        assert {mark.table for mark in Marks(tmp_path).read().values()} == {table}
+    assert Marks(tmp_path).read()[TWO].finished - now < 1  # its own clock, as nobody was ahead
 
 
 @given(st.integers(0, 200))
