@@ -100,7 +100,13 @@ START_RANKS = (
 
 def planned(input):
     """What a plan says: `ranks`, and the `nodes` they need."""
-    return json.loads(Path(input.plan).read_text())
+    try:
+        return json.loads(Path(input.plan).read_text())
+    except ValueError as error:
+        sys.exit(
+            f"error: {input.plan} is empty or damaged ({error}): remove it and run the same "
+            "command again, which plans anew."
+        )
 
 
 def mpi_resources(cpus, rank_mb, plan_of=planned):

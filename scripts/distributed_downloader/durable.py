@@ -12,7 +12,7 @@ import re
 import shutil
 import signal
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import polars as pl
 
 from distributed_downloader.checksums import write_sealed
-from distributed_downloader.errors import StorageError
+from distributed_downloader.errors import StorageError, UnreadableError
 
 ORPHAN_PREFIX = ".tmp-"
 _ERRNO = re.compile(r"(?:os error |\[Errno )(\d+)")  # in what polars says
@@ -170,10 +170,23 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The value of a JSON file, or None if there is no such file."""
+    """The value of a JSON file, or None if there is no such file. Raises UnreadableError."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise UnreadableError(
+            f"{path} is empty or damaged ({error}): restore it from a copy, or remove it, and run "
+            "the same command again."
+        ) from error
+
+
+def read_derived_json(path: Path) -> Any:
+    """The value of a JSON file that is made again: one that is damaged is as good as none."""
+    try:
+        return read_json(path)
+    except UnreadableError:
         return None
 
 
@@ -183,9 +196,14 @@ def write_parquet(path: Path, table: pl.DataFrame | pl.LazyFrame) -> None:
         write_sealed(beside, table)
 
 
-def remove_orphans(folder: Path) -> None:
-    """Remove what writers that died left beside the files of this folder."""
+def remove_orphans(folder: Path, is_dead: Callable[[str], bool] = lambda _: True) -> None:
+    """Remove what writers that died left beside the files of this folder.
+
+    `is_dead` is asked by an orphan's name, where others may be at work in the folder.
+    """
     for orphan in folder.glob(f"{ORPHAN_PREFIX}*"):
+        if not is_dead(orphan.name):
+            continue
         if orphan.is_dir():
             shutil.rmtree(orphan, ignore_errors=True)
         else:

@@ -4,6 +4,7 @@ DownloaderError           one clear sentence for a person; scripts print it and 
 ├── ConfigError           a setting is missing, unknown or contradicts another
 ├── InputError            the list of URLs cannot be read as it is
 ├── FolderError           the output folder holds something that this run must not mix with
+│   └── UnreadableError   a small file there is empty or damaged
 ├── LockError             another run works in the output folder, or has taken it over
 ├── NetworkError          this machine reaches nobody
 ├── StorageError          the disk does not take what is written (full, quota, read-only)
@@ -31,6 +32,10 @@ class InputError(DownloaderError):
 
 class FolderError(DownloaderError):
     """The output folder holds something that this run must not be mixed with."""
+
+
+class UnreadableError(FolderError, ValueError):
+    """A small file of the output folder is empty or damaged; to who parses it, a ValueError."""
 
 
 class LockError(DownloaderError):

@@ -4,8 +4,14 @@ import os
 import polars as pl
 import pytest
 
-from distributed_downloader.durable import whole_file, whole_folder, write_parquet
-from distributed_downloader.errors import StorageError
+from distributed_downloader.durable import (
+    read_derived_json,
+    read_json,
+    whole_file,
+    whole_folder,
+    write_parquet,
+)
+from distributed_downloader.errors import FolderError, StorageError
 
 HDF5 = (
     "Can't synchronously write data (file write failed: time = Sun Nov 22 22:05:41 2026\n, "
@@ -51,3 +57,19 @@ def test_what_is_not_the_disks_fault_is_raised_as_it_is(tmp_path, whole):
     with pytest.raises(pl.exceptions.ComputeError) as told, whole(tmp_path / "name"):
         raise fault
     assert told.value is fault
+
+
+@pytest.mark.parametrize("body", [b"", b"\0" * 40, b'{"left": ', b"\xff\xfe"])
+def test_json_that_is_damaged_is_named_with_the_way_out(tmp_path, body):
+    file = tmp_path / "plan.json"
+    file.write_bytes(body)
+    with pytest.raises(FolderError, match=r"plan\.json is empty or damaged .*remove it") as told:
+        read_json(file)
+    assert "\n" not in str(told.value)
+    assert isinstance(told.value, ValueError)  # for who takes a copy that cannot be read for none
+    assert read_derived_json(file) is None
+
+
+def test_json_that_is_not_there_is_none(tmp_path):
+    assert read_json(tmp_path / "plan.json") is None
+    assert read_derived_json(tmp_path / "plan.json") is None

@@ -79,15 +79,22 @@ class Notes:
 def write_shards(
     form: ShardFormat, target: Target, notes: Notes, images: "PartitionImages", most_bytes: int
 ) -> int:
-    """Write what is missing of a partition's shards; the number of images in all of them."""
+    """Write what is missing of a partition's shards; the number of images in all of them.
+
+    Before the first that is written, what a killed job left half written goes.
+    """
     batch = images.batch
     before = {shard.name: shard for shard in notes.read(batch)}
     done: dict[str, Shard] = {}
+    has_written = False
     for number, rows in enumerate(cut(sizes_of(images.folder, images.rows), most_bytes)):
         name = f"{batch_name(batch)}-{number:03}.{form.suffix}"
         content = content_of(rows)
         shard = before.get(name)
         if shard is None or shard.content != content or target.size(name) != shard.bytes:
+            if not has_written:
+                target.remove_orphans(batch)
+            has_written = True
             with target.whole(name) as sink:
                 count = form.write(sink, images.blocks(rows, form.describe, form.block_bytes))
             shard = Shard(name, count, target.size(name) or 0, content)

@@ -4,8 +4,10 @@ A file is there under its name only when it is whole: locally it is written besi
 renamed; elsewhere an upload counts when it is committed, as object stores have it.
 """
 
+import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,12 +19,14 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from distributed_downloader.durable import whole_file
+from distributed_downloader.durable import ORPHAN_PREFIX, remove_orphans, whole_file
 from distributed_downloader.errors import ConfigError, StorageError
 from distributed_downloader.paths import Batch
 
 MAX_PIECES = 1024  # of one writev: IOV_MAX of Linux
 WRITE_BACK_BYTES = 4 << 20
+
+MAX_STEM = 150  # bytes: with what is put before and behind it, a name may have 255
 
 Piece = bytes | memoryview
 
@@ -36,8 +40,15 @@ def plain_name(name: str) -> str:
 
 
 def file_stem(server: str) -> str:
-    """What the files of a server begin with: `images.example.org~3A8080`."""
-    return plain_name(server).replace("~2E", ".")
+    """What the files of a server begin with: `images.example.org~3A8080`.
+
+    Of a long name the beginning and a hash, behind a `~-` that no other name has.
+    """
+    stem = plain_name(server).replace("~2E", ".")
+    if len(stem) <= MAX_STEM:
+        return stem
+    ending = f"~-{hashlib.blake2b(server.encode(), digest_size=8).hexdigest()}"
+    return stem[: MAX_STEM - len(ending)] + ending
 
 
 def batch_name(batch: Batch) -> str:
@@ -146,6 +157,13 @@ class Target:
             self._files.invalidate_cache()
             if self._files.exists(self.path_of(name)):
                 self._files.rm(self.path_of(name), recursive=True)
+
+    def remove_orphans(self, batch: Batch) -> None:
+        """Remove what a killed writer left of a partition's files; far away nothing is left."""
+        if self.folder is not None:
+            name = re.escape(batch_name(batch))
+            mine = re.compile(rf"{re.escape(ORPHAN_PREFIX)}[0-9a-f]+-{name}-\d+\.\w+")
+            remove_orphans(self.folder, lambda orphan: mine.fullmatch(orphan) is not None)
 
     @contextmanager
     def _complaining(self, name: str) -> Iterator[None]:

@@ -3,7 +3,8 @@
 1. Nothing is touched before everything is checked: settings, budgets, identity, the folder.
 2. The run lock is taken: one run per output folder. A writer that an earlier run left behind is
    asked to end, and waited for.
-3. A signal asks the writer to stop: it stores what it has, whoever started it.
+3. What runs that died left half made in the folder's root is removed.
+4. A signal asks the writer to stop: it stores what it has, whoever started it.
 """
 
 import atexit
@@ -37,6 +38,7 @@ from distributed_downloader.lists.previous import check_previous
 from distributed_downloader.lists.remote import is_remote, remote_files
 from distributed_downloader.lists.sources import source_named
 from distributed_downloader.logs import tell
+from distributed_downloader.running.leftovers import remove_leftovers
 from distributed_downloader.settings import Settings
 from distributed_downloader.storage.lock import Lock, request_stop, stop_orphan
 from distributed_downloader.waves.progress import watch
@@ -107,6 +109,7 @@ def begin_run(settings: Settings, given: Mapping[str, Any]) -> Callable[[], None
     os.environ["DOWNLOADER_RUN"] = lock.nonce
     lock.keep_beating()
     stop_orphan(paths, tell=tell)
+    remove_leftovers(paths)
     os.environ[CONFIG_VARIABLE] = str(write_effective_config(settings.raw, paths.configs))
     for number in (signal.SIGTERM, signal.SIGINT):
         _stop_writer_first(number, paths.writer_lock)

@@ -19,15 +19,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 from PIL import Image
 
-from distributed_downloader.lists.generations import Generation
-from distributed_downloader.paths import OutputPaths
-from distributed_downloader.storage.batch_files import BatchFiles
-from distributed_downloader.storage.dataset_index import ATTEMPTS, DatasetIndex, places_of
+from distributed_downloader.storage.dataset_index import (
+    ATTEMPTS,
+    DatasetIndex,
+    UuidIndex,
+    look_at,
+    places_of,
+)
 from distributed_downloader.storage.dataset_table import (
     batch_folders,
     images_folder,
@@ -75,20 +76,18 @@ class Dataset:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Raises FolderError if there is no dataset."""
+        """Raises FolderError if there is no dataset, or if a table of it is damaged."""
         self.path = images_folder(Path(path))
         self._batches = tuple(batch_folders(self.path))
         self._index = DatasetIndex.of(self._batches)
         self._open()
 
     def _open(self) -> None:
-        # Hashes of uuids, sorted, and their positions: a tenth of a dict. Made when first asked.
-        self._by_hash: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None
+        self._by_uuid: UuidIndex | None = None  # made when first asked
         self._lock = threading.Lock()
         self._files: OrderedDict[int, ImageFile] = OrderedDict()
         self._tables: OrderedDict[int, pl.DataFrame] = OrderedDict()
-        paths = OutputPaths.of(self.path.parent, {"images_folder": self.path.name})
-        self._duplicates = Duplicates(Generation.of(paths).duplicates)
+        self._duplicates = Duplicates.of_images(self.path)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("path", "_batches", "_index")}
@@ -133,18 +132,9 @@ class Dataset:
         return position
 
     def _find(self, uuid: str) -> int | None:
-        if self._by_hash is None:
-            hashes = np.fromiter(map(hash, self._index.uuids), np.int64, len(self))
-            order = np.argsort(hashes, kind="stable")
-            self._by_hash = hashes[order], order
-        hashes, order = self._by_hash
-        wanted = hash(uuid)
-        for place in range(int(hashes.searchsorted(wanted)), len(hashes)):
-            if hashes[place] != wanted:
-                break
-            if self._index.uuids[int(order[place])] == uuid:
-                return int(order[place])
-        return None
+        if self._by_uuid is None:
+            self._by_uuid = UuidIndex(self._index.uuids)
+        return self._by_uuid.position(uuid)
 
     def _checked(self, position: int) -> int:
         size = len(self)
@@ -223,9 +213,11 @@ class Dataset:
 
     def _read(self, position: int, kind: str) -> Body:
         for attempt in range(ATTEMPTS):
-            number = int(self._index.numbers[position])
+            with self._lock:  # a thread that looks again changes both
+                number = int(self._index.numbers[position])
+                index = int(self._index.indexes[position])
             try:
-                return self._file(number).read(int(self._index.indexes[position]), kind)
+                return self._file(number).read(index, kind)
             except FileNotFoundError:
                 if attempt < ATTEMPTS - 1:
                     self._look_again(self._index.batch_of(position))
@@ -246,8 +238,7 @@ class Dataset:
     def _table(self, batch: int) -> pl.DataFrame:
         with self._lock:
             if batch not in self._tables:
-                look = BatchFiles.of(self._batches[batch])
-                self._tables[batch] = rows_of(look).collect()
+                self._tables[batch] = look_at(self._batches[batch], rows_of)
                 if len(self._tables) > MAX_TABLES:
                     self._tables.popitem(last=False)
             return self._tables[batch]

@@ -1,5 +1,6 @@
 """Where each image of a dataset lies: a few small columns, in the order of positions."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import numpy.typing as npt
 import polars as pl
 
 from distributed_downloader.storage.batch_files import BatchFiles
+from distributed_downloader.storage.batch_tables import damaged_table
+from distributed_downloader.storage.damage import damaged_tables
 from distributed_downloader.tables import SUCCESSES
 
 ATTEMPTS = 5  # a run may consolidate while we look
@@ -63,12 +66,44 @@ class DatasetIndex:
                 self.indexes[position] = places["index"][row]
 
 
+class UuidIndex:
+    """Position by uuid: hashes, sorted, and where they come from; a tenth of a dict.
+
+    Hashes hold in one process alone: it is not pickled.
+    """
+
+    def __init__(self, uuids: pl.Series) -> None:
+        self._uuids = uuids
+        hashes = np.fromiter(map(hash, uuids), np.int64, len(uuids))
+        self._order = np.argsort(hashes, kind="stable")
+        self._hashes = hashes[self._order]
+
+    def position(self, uuid: str) -> int | None:
+        """Where it is; None if it is not there."""
+        wanted = hash(uuid)
+        for place in range(int(self._hashes.searchsorted(wanted)), len(self._hashes)):
+            if self._hashes[place] != wanted:
+                break
+            if self._uuids[int(self._order[place])] == uuid:
+                return int(self._order[place])
+        return None
+
+
 def places_of(folder: Path) -> pl.DataFrame:
     """Where the images of a batch lie now, in the order of `BatchFiles.images`."""
+    return look_at(folder, lambda look: look.images().select(_PLACES.names()))
+
+
+def look_at(folder: Path, rows: Callable[[BatchFiles], pl.LazyFrame]) -> pl.DataFrame:
+    """Rows of a batch, as they are now. Raises FolderError, naming the table that is damaged."""
     for attempt in range(ATTEMPTS):
         try:
-            return BatchFiles.of(folder).images().select(_PLACES.names()).collect()
+            return rows(BatchFiles.of(folder)).collect()
         except FileNotFoundError:  # consolidated between two looks
             if attempt == ATTEMPTS - 1:
                 raise
+        except pl.exceptions.PolarsError as error:
+            paths = [damage.path for damage in damaged_tables(folder)]
+            which = str(paths[0]) if paths else f"A table in {folder}"
+            raise damaged_table(which, error) from error
     raise AssertionError("unreachable")

@@ -61,9 +61,28 @@ def rows_of(look: BatchFiles) -> pl.LazyFrame:
 
 
 def _scan_plain(folders: list[Path]) -> pl.LazyFrame:
-    """The tables of many batches by one scan; polars reads server_name from the folders' names."""
+    """The tables of many batches by one scan.
+
+    polars reads server_name and partition_id from the folders' names, and opens only the tables
+    that a filter on them leaves. But it takes every `key=value` folder of the path for a column.
+    """
     if not folders:
         return pl.LazyFrame(schema=TABLE)
     paths = [folder / SUCCESSES_NAME for folder in folders]
+    if "=" in str(folders[0].parents[1]):
+        return _scan_named(paths)
     table = pl.scan_parquet(paths, hive_partitioning=True, hive_schema=_BATCH, glob=False)
+    return table.select(TABLE.names())
+
+
+def _scan_named(paths: list[Path]) -> pl.LazyFrame:
+    """The same, with the two columns made from the last two folders alone; all tables are read."""
+    servers = {path.parts[-3]: Batch.from_folder(path.parent).server_name for path in paths}
+    folders = pl.col("path").str.extract_groups(r"([^/]+)/partition_id=(\d+)/[^/]+$")
+    table = pl.scan_parquet(
+        paths, hive_partitioning=False, glob=False, include_file_paths="path"
+    ).with_columns(
+        server_name=folders.struct[0].replace_strict(servers, return_dtype=pl.String),
+        partition_id=folders.struct[1].cast(pl.Int64),
+    )
     return table.select(TABLE.names())

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from distributed_downloader.lists.generations import Generation
+from distributed_downloader.paths import OutputPaths
 from distributed_downloader.tables import DUPLICATES
 
 OWN = ("uuid", "source_id", "identifier", "license", "source", "title")  # what a row says of itself
@@ -24,6 +26,16 @@ class Duplicates:
         self.path = path
         self._lock = threading.Lock()
         self._by_hash: tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]] | None = None
+
+    @classmethod
+    def of_images(cls, images: Path) -> "Duplicates":
+        """Those of the list that an images folder came from; a tool's lies in <tools>/<tool>/."""
+        own, *tools = images.parent, *images.parents[2:3]
+        tables = [
+            Generation.of(OutputPaths.of(root, {"images_folder": images.name})).duplicates
+            for root in (own, *tools)
+        ]
+        return cls(next(filter(Path.is_file, tables), tables[0]))
 
     def table(self) -> pl.LazyFrame:
         """uuid, uuid_main, source_id and what else the input said of each, one row a duplicate."""

@@ -1,28 +1,38 @@
 """Images of an earlier run's folder, copied into this one's batches: no request, no new decoding.
 
 Batch after batch, in parts as if they had been fetched (wave -2): what a kill leaves out is copied
-when the same command goes on. Bytes whose hash is not what their table says stay where they are;
-such a row is fetched. An image keeps its times, so that `revalidate` knows its age.
+when the same command goes on. What is missing or damaged there is told, and such rows are fetched:
+an image whose bytes have not the hash that their table says, a shard, a table with all its batch.
+An image keeps its times, so that `revalidate` knows its age.
 """
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from distributed_downloader.errors import FolderError, StorageError
 from distributed_downloader.lists.generations import Generation, rows_by_batch
 from distributed_downloader.lists.placed import Hashes
 from distributed_downloader.paths import Batch, OutputPaths
 from distributed_downloader.records import Encoded, Fetched, Row, State
 from distributed_downloader.settings import Settings
-from distributed_downloader.storage.batch_files import BatchFiles, read_states, without_gone
+from distributed_downloader.storage.batch_files import (
+    ERRORS_NAME,
+    BatchFiles,
+    read_states,
+    without_gone,
+)
+from distributed_downloader.storage.damage import damaged_tables
 from distributed_downloader.storage.image_files import ImageFile
 from distributed_downloader.storage.parts import COPIED_WAVE, PartNames, PartWriter
-from distributed_downloader.tables import EXPECTED_HASH
+from distributed_downloader.tables import EXPECTED_HASH, SUCCESSES
+from distributed_downloader.wording import count
 
 CREDIT = ("license", "source", "title")
 
@@ -31,22 +41,36 @@ _log = logging.getLogger(__name__)
 
 def copy_images(settings: Settings, previous: OutputPaths, allowed: Callable[[], None]) -> int:
     """Copy what the batches here lack and `previous` has; how many images. Raises StorageError."""
+    try:
+        return _copy_images(settings, previous, allowed)
+    except OSError as error:
+        raise StorageError(
+            f"Cannot read {error.filename or previous.root}: {error.strerror or error}. "
+            "Mend the file system and run the same command again: nothing is lost."
+        ) from error
+
+
+def _copy_images(settings: Settings, previous: OutputPaths, allowed: Callable[[], None]) -> int:
     catalogue = _Catalogue(previous, settings.columns["hash_kind"])
     names, copied = PartNames(COPIED_WAVE, 0), 0
     for batch in rows_by_batch(settings.paths):
         rows = _lacking(batch, settings)
         writer = PartWriter(batch, names, keep_original=settings.images.keep_original)
         folder = settings.paths.batch_images(batch)
+        lost: Counter[Path] = Counter()
         for row, image, place in catalogue.images_for(rows):
             encoded = _read(place, image)
             if encoded is None:
-                _log.warning("%s holds other bytes than its table says: fetched", place)
+                lost[place] += 1
                 continue
             writer.add_image(_row(batch, row), _as_fetched(image), encoded, _times(image))
             copied += 1
             if writer.bytes >= settings.flush.max_bytes:
                 writer.commit(folder, allowed)
         writer.commit(folder, allowed)
+        for place, images in lost.items():
+            told = "%s is missing or damaged: %s fetched anew"
+            _log.warning(told, place, count(images, "image"))
     return copied
 
 
@@ -72,6 +96,7 @@ class _Catalogue:
         is_md5 = pl.lit(hash_kind == "md5")
         is_right = pl.col(EXPECTED_HASH).str.to_lowercase() == pl.col("hashsum_original")
         self._is_promised = pl.col(EXPECTED_HASH).is_null() | (is_md5 & is_right)
+        self._told: set[Batch] = set()  # batches whose images cannot be taken over
         self._batches: dict[str, list[Batch]] = {}
         for server_name, number, _, _ in Generation.of(paths).partitions().iter_rows():
             batch = Batch(server_name, number)
@@ -88,8 +113,7 @@ class _Catalogue:
         for (server,), asked in rows.group_by("server", maintain_order=True):
             mine = asked
             for batch in self._batches_with(str(server), mine["identifier"]):
-                folder = self._paths.batch_images(batch)
-                images = BatchFiles.of(folder).images().collect()
+                folder, images = self._paths.batch_images(batch), self._images(batch)
                 both = mine.join(images, on="identifier", how="inner", suffix="_there")
                 both = both.unique("uuid", keep="first", maintain_order=True)
                 both = both.filter(self._is_promised)
@@ -100,8 +124,22 @@ class _Catalogue:
     def _servers(self, batch: Batch) -> list[str]:
         if not batch.is_mixed:
             return [batch.server_name]
-        images = BatchFiles.of(self._paths.batch_images(batch)).images()
-        return images.select(pl.col("server").unique()).collect()["server"].to_list()
+        return self._images(batch, ["server"])["server"].unique().to_list()
+
+    def _images(self, batch: Batch, columns: Sequence[str] = tuple(SUCCESSES)) -> pl.DataFrame:
+        """The batch's images; none if a table that says so cannot be believed."""
+        folder = self._paths.batch_images(batch)
+        damages = [damage for damage in damaged_tables(folder) if damage.path.name != ERRORS_NAME]
+        try:
+            if not damages:
+                return BatchFiles.of(folder).images().select(columns).collect()
+            reason = str(damages[0])
+        except (FolderError, FileNotFoundError, pl.exceptions.PolarsError) as error:
+            reason = " ".join(str(error).split())
+        if batch not in self._told:
+            self._told.add(batch)
+            _log.warning("the images of %s are fetched anew: %s", folder, reason)
+        return pl.DataFrame(schema=SUCCESSES).select(columns)
 
     def _batches_with(self, server: str, urls: pl.Series) -> list[Batch]:
         batches = self._batches.get(server, [])
@@ -117,8 +155,7 @@ class _Catalogue:
         """Hashes of the URLs that have an image, sorted, and the number of their batch."""
         hashes, numbers = [np.empty(0, np.uint64)], [np.empty(0, np.uint64)]
         for number, batch in enumerate(batches):
-            images = BatchFiles.of(self._paths.batch_images(batch)).images()
-            found = images.select(pl.col("identifier").hash()).collect()["identifier"].to_numpy()
+            found = self._images(batch, ["identifier"])["identifier"].hash().to_numpy()
             hashes.append(found)
             numbers.append(np.full(len(found), number, np.uint64))
         self._hashes, self._numbers = np.concatenate(hashes), np.concatenate(numbers)
@@ -128,10 +165,16 @@ class _Catalogue:
 
 
 def _read(file: Path, image: dict[str, Any]) -> Encoded | None:
-    """The image's bytes; None if they are not what the table says."""
-    with ImageFile(file) as source:
-        data = source.read(image["index"])
-        original = source.read(image["index"], "original") or None
+    """The image's bytes; None if they are not what the table says, or not there."""
+    try:
+        with ImageFile(file) as source:
+            index = image["index"]
+            if not (index < len(source) and _is_within(source, index)):
+                return None
+            data = source.read(index)
+            original = source.read(index, "original") or None
+    except (FolderError, FileNotFoundError):
+        return None
     if hashlib.md5(data, usedforsecurity=False).hexdigest() != image["hashsum_resized"]:
         return None
     return Encoded(
@@ -144,6 +187,10 @@ def _read(file: Path, image: dict[str, Any]) -> Encoded | None:
         exif=image["exif"],
         warnings=image.get("warnings"),
     )
+
+
+def _is_within(source: ImageFile, index: int) -> bool:
+    return all(source.whole_items(kind)[index] for kind in ("data", "original"))
 
 
 def _row(batch: Batch, values: dict[str, Any]) -> Row:

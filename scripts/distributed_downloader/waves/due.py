@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from distributed_downloader.durable import read_json
+from distributed_downloader.durable import read_derived_json
 from distributed_downloader.paths import OutputPaths
 from distributed_downloader.settings import Settings
 from distributed_downloader.waves.left import rules_of_today
@@ -50,7 +50,7 @@ def next_wave_is_due(
     """Whether wave number `wave` of a run that began with number `first` is due, or is done."""
     if _progress(paths, wave) is not None:
         return True
-    left = read_json(paths.left)
+    left = read_derived_json(paths.left)
     if left is None or (wave == first and _must_be_counted(left, settings)):
         return wave == first  # nothing is known of what is left
     is_more = left["left"] > 0 or (wave == first and _was_cut(paths, wave - 1))
@@ -73,8 +73,11 @@ def _was_cut(paths: OutputPaths, wave: int) -> bool:
 
 
 def _changed_nothing(progress: Any) -> bool:
+    if progress is None:  # damaged: nobody knows
+        return False
     return not (progress["changed"] or progress.get("blocks") or progress["blocked"])
 
 
 def _progress(paths: OutputPaths, wave: int) -> Any:
-    return read_json(Path(paths.wave(wave) / PROGRESS))
+    """What a wave said at its end; one whose file is damaged counts as cut."""
+    return read_derived_json(Path(paths.wave(wave) / PROGRESS))

@@ -5,6 +5,7 @@ else writes it. A later wave reads all of them: for each group the newest word h
 longest block.
 """
 
+import logging
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -13,6 +14,7 @@ from typing import Any
 
 import polars as pl
 
+from distributed_downloader.checksums import is_whole
 from distributed_downloader.courtesy.backoff import CUT_OFF
 from distributed_downloader.courtesy.groups import group_of
 from distributed_downloader.courtesy.memory import Memory, merge_memories, regrouped
@@ -25,6 +27,8 @@ from distributed_downloader.waves.left import LEARNED_NAME, Block
 SUM_NAME = "memories.json"
 PROFILE_FOLDER = "profile"  # of the schedules, beside the waves
 AUDIT = "audit"  # the key beside a group's memory in a rank's file
+
+_log = logging.getLogger(__name__)
 
 
 def memory_file(folder: Path, rank: int) -> Path:
@@ -52,11 +56,13 @@ def save_memories(
 def read_audits(folder: Path) -> pl.DataFrame:
     """What a wave proves of its groups, as tables.LEARNED; of one that was killed, what it saved.
 
-    `folder` is the wave's, or profile's.
+    That is what counts of a damaged table, too. `folder` is the wave's, or profile's.
     """
     learned = folder / LEARNED_NAME
     if learned.is_file():
-        return pl.read_parquet(learned, hive_partitioning=False)
+        if is_whole(learned):
+            return pl.read_parquet(learned, hive_partitioning=False)
+        _log.warning("%s is damaged: what the ranks saved before counts", learned)
     audits = [
         memory[AUDIT]
         for file in sorted(folder.glob("groups-*.json"))

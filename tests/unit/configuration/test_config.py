@@ -55,6 +55,22 @@ def test_paths_are_absolute_from_the_working_directory(tmp_path, monkeypatch):
     assert settings.politeness.group_table == tmp_path / "groups.csv"
 
 
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("exports", "{}/exports"),
+        ("/disk/exports", "/disk/exports"),
+        ("s3://bucket/exports", "s3://bucket/exports"),
+        ("simplecache::s3://bucket/exports", "simplecache::s3://bucket/exports"),
+        ("", ""),
+    ],
+)
+def test_exports_go_to_one_place_wherever_a_job_runs(tmp_path, monkeypatch, target, expected):
+    monkeypatch.chdir(tmp_path)
+    config = resolved(tools_parameters={"export_target": target})
+    assert config["tools_parameters"]["export_target"] == expected.format(tmp_path)
+
+
 @pytest.mark.parametrize("path", ["~/urls.txt", "~no-such-user/urls.txt", "data/*.csv", "a b.txt"])
 def test_any_input_path_becomes_absolute(path):
     assert Path(resolve_config({**MINIMAL, "path_to_input": path})["path_to_input"]).is_absolute()

@@ -39,3 +39,10 @@ def test_every_name_in_the_output_folder_is_kept_from_the_settings(tmp_path: Pat
     here = {path.name for path in held if isinstance(path, Path) and path.parent == tmp_path}
     assert here - set(OUTPUT_STRUCTURE.values()) == OWN_NAMES - {CROISSANT}
     assert CROISSANT in OWN_NAMES
+
+
+@pytest.mark.parametrize("key", ["path_to_output", "previous_output"])
+def test_a_folder_with_a_bracket_is_refused(key: str) -> None:
+    config = {"path_to_input": "urls.txt", "path_to_output": "out", key: "images[2024]"}
+    (said,) = contradictions(config)
+    assert said.startswith(f"{key} is images[2024]: ")

@@ -141,3 +141,19 @@ def test_a_run_that_must_end_ends_between_blocks(tmp_path):
     with pytest.raises(Killed):
         write_shards(export.form, export.target, export.notes, images, 1)
     assert 1 < len(export.files()) < 6
+
+
+def test_what_a_killed_export_left_half_written_goes_and_nothing_of_others(tmp_path):
+    export = Export(tmp_path)
+    store(tmp_path, range(6))
+    name = "images.example.org~3A8080-00003"
+    mine = f".tmp-{'0a' * 16}-{name}-000.raw"
+    others = [
+        f".tmp-{'0a' * 16}-x-{name}-000.raw",
+        f".tmp-{'0a' * 16}-{name}-00001-000.raw",
+        f".tmp-{'0a' * 16}-shards.json",
+    ]
+    export.target.write(dict.fromkeys((mine, *others), b"half"))
+    assert export.run() == 6
+    hidden = {file.name for file in (tmp_path / "out").glob(".tmp-*")}
+    assert hidden == set(others)

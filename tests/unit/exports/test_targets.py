@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from distributed_downloader.errors import ConfigError, StorageError
 from distributed_downloader.exports import targets
-from distributed_downloader.exports.targets import Target, plain_name
+from distributed_downloader.exports.targets import MAX_STEM, Target, file_stem, plain_name
 
 
 @pytest.fixture(params=["local", "file", "memory"])
@@ -82,3 +82,18 @@ def test_plain_names_differ_and_need_no_quoting(names):
     one, other = map(plain_name, names)
     assert one != other
     assert all(letter.isascii() and (letter.isalnum() or letter in "-_~") for letter in one)
+
+
+def host(length, last="a"):
+    return ".".join(["a" * 60] * 5)[: length - 6] + f"{last}.test"
+
+
+@pytest.mark.parametrize("length", [20, MAX_STEM, MAX_STEM + 1, 198, 230, 253])
+def test_a_host_of_any_length_names_a_file(tmp_path, length):
+    names = {file_stem(host(length, last)) for last in "abc"} | {file_stem(host(length) + ":80")}
+    assert len(names) == 4
+    assert max(map(len, names)) <= MAX_STEM
+    target = Target(tmp_path)
+    for name in names:
+        target.write({f"{name}-00000-000.parquet": b"1"})
+    assert (host(length) in names) == (length <= MAX_STEM)

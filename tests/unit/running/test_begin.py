@@ -10,6 +10,7 @@ import pytest
 from distributed_downloader.configuration.environment import CONFIG_VARIABLE
 from distributed_downloader.errors import ConfigError, LockError
 from distributed_downloader.running import begin
+from distributed_downloader.running.leftovers import remove_leftovers
 from distributed_downloader.storage.holder import RUN_VARIABLE
 from distributed_downloader.storage.lock import Lock
 from tests.unit.conftest import make_settings
@@ -118,3 +119,33 @@ def test_a_job_has_the_settings_that_its_run_began_with(at_exit, tmp_path):
     anew, other = begin.settings_of_run(edited, {})
     assert anew.batch_size == 9
     assert other != file
+
+
+def test_what_dead_runs_left_in_the_root_goes_when_a_run_begins(tmp_path, at_exit):
+    (tmp_path / "urls.txt").write_text("http://a.test/1.jpg\n")
+    settings = make_settings(tmp_path)
+    root = settings.paths.root
+    (root / ".tmp-repeats-x1y2").mkdir(parents=True)
+    (root / ".tmp-repeats-x1y2" / "0").touch()
+    (root / ".tmp-0a1b-ledger.parquet").touch()
+    (root / "kept.txt").touch()
+    settings.paths.left.touch()
+    settings.paths.checkpoint.write_text('{"stage"')
+    begin.begin_run(settings, {})
+    assert {path.name for path in root.iterdir()} == {"configs", "kept.txt", "run.lock"}
+
+
+def test_what_somebody_may_be_at_work_on_stays(tmp_path):
+    paths = make_settings(tmp_path).paths
+    paths.root.mkdir()
+    alive = [
+        f".tmp-{os.getpid()}-checkpoint.json",
+        ".tmp-0a1b-run.lock",
+        ".tmp-0a1b-writer.lock.stop-9f",
+    ]
+    dead = [f".tmp-{2**22 + 1}-checkpoint.json", ".tmp-0a1b-checkpoint.json", ".tmp-x", ".tmp-a-b"]
+    for name in (*alive, *dead):
+        (paths.root / name).touch()
+    paths.left.write_text('{"left": 1}')
+    remove_leftovers(paths)
+    assert {path.name for path in paths.root.iterdir()} == {*alive, "left.json"}

@@ -1,6 +1,8 @@
 import io
 import multiprocessing
+import os
 import pickle
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from distributed_downloader.storage import dataset as dataset_module
 from distributed_downloader.storage.consolidation import consolidate
 from distributed_downloader.storage.dataset import Dataset
 from distributed_downloader.storage.dataset_table import TABLE
-from distributed_downloader.storage.removal import remove_images
+from distributed_downloader.storage.removal import compact_batch, remove_images
 from tests.unit.storage_folder import (
     BATCH,
     NOT_FOUND,
@@ -335,3 +337,88 @@ def test_a_duplicate_keeps_what_the_list_said_of_it(out_with_duplicates):
 def test_without_a_table_there_are_no_duplicates(out):
     with Dataset(out) as dataset:
         assert dataset.duplicates().collect().is_empty()
+
+
+@pytest.mark.parametrize("above", ["year=2024", "server_name=x/partition_id=7", "uuid=5", "a=b=c"])
+def test_folders_above_are_no_columns(tmp_path, above):
+    for batch in (Batch("a.org:80", 2), Batch("a.org:80", 10), OTHER):
+        folder = Folder(tmp_path / above, batch)
+        folder.commit({batch.partition_id + 1: "ok"})
+        consolidated(folder)
+    with Dataset(tmp_path / above) as dataset:
+        table = dataset.table()
+        assert table.collect_schema() == TABLE
+        keys = table.select("uuid", "server_name", "partition_id").collect().rows()
+        assert keys == [
+            ("row-3", "a.org:80", 2),
+            ("row-11", "a.org:80", 10),
+            ("row-1", OTHER.server_name, 0),
+        ]
+        found = table.filter(pl.col("server_name") == "a.org:80", pl.col("partition_id") > 2)
+        assert found.collect()["uuid"].to_list() == ["row-11"]
+
+
+def test_what_another_thread_finds_again_does_not_change_what_is_read(folder, monkeypatch):
+    folder.commit(dict.fromkeys(range(6), "ok"))
+    consolidated(folder)
+    opened, is_told = Dataset._file, threading.Event()
+
+    def open_late(dataset, number):
+        file = opened(dataset, number)
+        if not is_told.is_set():
+            is_told.set()
+            remove(folder, 0)
+            compact_batch(folder.batch, folder.paths, allowed=allowed)  # all places change
+            other = threading.Thread(target=dataset._look_again, args=(0,))
+            other.start()
+            other.join()
+        return file
+
+    monkeypatch.setattr(Dataset, "_file", open_late)
+    with Dataset(folder.paths.root) as dataset:
+        assert dataset.bytes("row-3") == image_bytes(3)
+        assert dataset.bytes("row-3") == image_bytes(3)
+
+
+def test_a_duplicate_leads_to_what_a_tool_made_of_the_image(out_with_duplicates):
+    resized = out_with_duplicates / "tools" / "resize" / "images"
+    resized.parent.mkdir(parents=True)
+    (out_with_duplicates / "images").rename(resized)
+    for path in (resized, resized.parent):
+        with Dataset(path) as dataset:
+            assert dataset.bytes("again-1") == dataset.bytes("row-3")
+            assert dataset["again-1"].row["license"] == "CC0"
+
+
+def damage_a_page(table):
+    body = bytearray(table.read_bytes())
+    body[4:200] = bytes(196)
+    table.write_bytes(body)
+
+
+def cut(table):
+    os.truncate(table, 500)
+
+
+def empty(table):
+    os.truncate(table, 0)
+
+
+@pytest.mark.parametrize("damage", [cut, empty, damage_a_page])
+@pytest.mark.parametrize("name", ["successes.parquet", "removed.parquet"])
+def test_a_damaged_table_is_named(folder, damage, name):
+    folder.commit({1: "ok", 2: "ok"})
+    consolidated(folder)
+    remove(folder, 2)
+    damage(folder.images / name)
+    with pytest.raises(FolderError, match=rf"{name} is damaged .*run the same command again"):
+        Dataset(folder.paths.root)
+
+
+def test_a_table_that_is_damaged_later_is_named(folder):
+    folder.commit({1: "ok"})
+    consolidated(folder)
+    with Dataset(folder.paths.root) as dataset:
+        cut(folder.images / "successes.parquet")
+        with pytest.raises(FolderError, match=r"successes\.parquet is damaged"):
+            dataset.row(0)

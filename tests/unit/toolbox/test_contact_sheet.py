@@ -44,3 +44,12 @@ def test_the_sample_is_the_same_every_time_and_shows_no_image_twice(tmp_path):
     fewer.run()
     (second,) = sheets(fewer).values()
     assert first.width > second.width
+
+
+def test_a_host_of_any_length_has_a_sheet(tmp_path):
+    long = ".".join(["a" * 60] * 4)[:225] + ".test"
+    store(tmp_path, range(4), batch=Batch(long, 0))
+    store(tmp_path, range(4, 8), batch=OTHER)
+    tool = OneTool(tmp_path, "contact_sheet")
+    assert tool.run()["images"] == 8
+    assert len(sheets(tool)) == 2

@@ -1,6 +1,7 @@
 """A tool's job: failures are told and cost their own partition, and nothing is done twice."""
 
 import asyncio
+import os
 from typing import ClassVar
 from urllib.parse import quote
 
@@ -8,7 +9,13 @@ import polars as pl
 import pytest
 
 from distributed_downloader.durable import write_json
-from distributed_downloader.errors import ConfigError, LockError, StorageError, ToolError
+from distributed_downloader.errors import (
+    ConfigError,
+    FolderError,
+    LockError,
+    StorageError,
+    ToolError,
+)
 from distributed_downloader.mpi import Solo
 from distributed_downloader.paths import Batch
 from distributed_downloader.tools import (
@@ -232,3 +239,12 @@ def test_steps_know_the_predecessors_words(folder):
         config.get_folder("nothing")
     folder.run(NAME)
     assert run_scheduler(folder.settings, NAME)["partitions"] == 0
+
+
+def test_a_damaged_table_is_named_with_the_way_out(tmp_path):
+    folder = ImagesFolder(tmp_path)
+    folder.add(ONE, [picture(1)])
+    table = folder.paths.batch_images(ONE) / "successes.parquet"
+    os.truncate(table, 500)
+    with pytest.raises(FolderError, match=rf"{table} is damaged .*run the same command again"):
+        folder.run("size_based")

@@ -111,3 +111,22 @@ def test_what_a_person_allows_anew_between_two_runs_earns_a_wave(tmp_path, edite
     assert next_wave_is_due(settings.paths, settings, first=4, wave=4) == expected
     write_json(settings.paths.wave(4) / PROGRESS, CHANGED)
     assert not next_wave_is_due(settings.paths, settings, first=4, wave=5)
+
+
+def test_a_live_state_that_is_damaged_is_counted_anew(tmp_path):
+    settings = make_settings(tmp_path)
+    settings.paths.root.mkdir()
+    settings.paths.left.touch()
+    assert next_wave_is_due(settings.paths, settings, first=3, wave=3)
+    assert not next_wave_is_due(settings.paths, settings, first=3, wave=4)
+
+
+def test_a_wave_whose_end_is_damaged_counts_as_cut(tmp_path):
+    settings = make_settings(tmp_path)
+    rules = {"rules": rules_of_today(settings)}
+    write_json(settings.paths.left, {**NONE, **rules})
+    write_json(settings.paths.wave(3) / STARTED, {})
+    (settings.paths.wave(3) / PROGRESS).touch()
+    assert next_wave_is_due(settings.paths, settings, first=4, wave=4)
+    write_json(settings.paths.left, {**SOME, **rules})
+    assert next_wave_is_due(settings.paths, settings, first=3, wave=4)

@@ -1,13 +1,16 @@
 """What outlives a rank, and what a wave that was killed still proves."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
+import pytest
 
 from distributed_downloader.courtesy.backoff import CUT_OFF
 from distributed_downloader.courtesy.budgets import Budget
 from distributed_downloader.courtesy.group_pace import GroupPace, Memory
+from distributed_downloader.durable import write_parquet
 from distributed_downloader.tables import LEARNED
 from distributed_downloader.waves.left import LEARNED_NAME
 from distributed_downloader.waves.memories import (
@@ -109,3 +112,17 @@ def test_nothing_is_proven_where_nothing_was_written(tmp_path: Path) -> None:
     assert read_audits(folder).schema == LEARNED
     save_memories(memory_file(folder, 0), {"a.org": Memory("a.org")})
     assert read_audits(folder).is_empty()
+
+
+def test_of_a_wave_whose_table_is_damaged_counts_what_it_saved_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = make_settings(tmp_path).paths.wave(0)
+    audit = GroupPace(Budget("a.org", 10.0)).audit(0)
+    save_memories(memory_file(folder, 0), {"a.org": Memory("a.org")}, [audit])
+    learned = folder / LEARNED_NAME
+    write_parquet(learned, pl.DataFrame([{"group": "b.org"}], LEARNED))
+    for size in (300, 0):
+        os.truncate(learned, size)
+        assert read_audits(folder)["group"].to_list() == ["a.org"]
+    assert f"{learned} is damaged" in caplog.text
