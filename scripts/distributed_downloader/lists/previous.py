@@ -75,8 +75,9 @@ def bury_previous(settings: Settings) -> int:
         for names in current.partitions().select("server_name", "partition_id").iter_rows():
             batch = Batch(*names)
             file = previous.batch_urls(batch)
-            if not is_whole(file):
-                _log.warning("%s is damaged: which of its rows are gone is not known", file)
+            if not (file.is_file() and is_whole(file)):
+                told = "%s is missing or damaged: which of its rows are gone is not known"
+                _log.warning(told, file)
                 continue
             rows = pl.read_parquet(file, hive_partitioning=False)
             rows = rows.filter(~pl.col("uuid").is_in(current.gone_of(batch).implode()))

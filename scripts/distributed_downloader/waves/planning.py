@@ -18,7 +18,7 @@ from distributed_downloader.courtesy.budgets import budget_of
 from distributed_downloader.courtesy.group_pace import Memory
 from distributed_downloader.courtesy.groups import group_of
 from distributed_downloader.courtesy.ignored import read_ignored
-from distributed_downloader.durable import read_json, write_json, write_parquet
+from distributed_downloader.durable import read_derived_json, write_json, write_parquet
 from distributed_downloader.lists.generations import rows_by_batch
 from distributed_downloader.paths import Batch
 from distributed_downloader.settings import Settings
@@ -179,7 +179,7 @@ def wait_for_turn(settings: Settings, waves_before: int, *, sleep: Sleep = time.
     Until the first blocked group is free, if all that is left is blocked. Before asking again for
     what only failed for now: `first_s`, and `factor` times longer before each further wave.
     """
-    left = read_json(settings.paths.left)
+    left = read_derived_json(settings.paths.left)
     if not left:
         return
     is_first_look = not waves_before and left.get("cut_off")  # the network may be back

@@ -1,11 +1,13 @@
 """Images of an earlier folder: what is missing or damaged there is told, and left to be fetched."""
 
 import os
+from dataclasses import replace
 
 import polars as pl
 import pytest
 
 from distributed_downloader.durable import write_parquet
+from distributed_downloader.lists.previous import bury_previous
 from distributed_downloader.paths import Batch
 from distributed_downloader.storage.previous import copy_images
 from tests.unit.images_folder import ONE, TWO, ImagesFolder, picture
@@ -81,3 +83,12 @@ def test_a_missing_table_of_errors_costs_no_image(tmp_path, caplog):
     (earlier.paths.batch_images(ONE) / "errors.parquet").unlink()
     assert copy_images(now.settings, earlier.paths, lambda: None) == 6
     assert not caplog.records
+
+
+@pytest.mark.parametrize("damage", [os.unlink, flip])
+def test_rows_of_a_batch_whose_list_is_lost_are_not_buried(tmp_path, caplog, damage):
+    earlier, now = earlier_and_now(tmp_path)
+    damage(earlier.paths.batch_urls(ONE))
+    settings = replace(now.settings, previous_output=earlier.paths.root)
+    assert bury_previous(settings) == 0  # the other batch's rows are in the list
+    assert f"{earlier.paths.batch_urls(ONE)} is missing or damaged" in caplog.text

@@ -152,6 +152,12 @@ def test_how_long_a_plan_waits_for_its_turn(tmp_path, monkeypatch, left, waves_b
     assert slept == waited
 
 
+def test_a_damaged_file_of_what_is_left_makes_nobody_wait(settings):
+    settings.paths.root.mkdir()
+    settings.paths.left.write_text("")
+    wait_for_turn(settings, 0, sleep=pytest.fail)
+
+
 def test_the_plan_says_what_rules_cost_which_key_changes_it_and_who_rests(tmp_path):
     settings = make_settings(tmp_path)
     partition(settings.paths, {A: urls("a.org", 10), B: urls("b.org", 10)})
