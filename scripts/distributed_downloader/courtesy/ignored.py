@@ -14,7 +14,7 @@ from distributed_downloader.errors import ConfigError
 from distributed_downloader.urls.entries import entry_of, names_of, without_note
 
 COLUMN = "server_name"
-Row = tuple[int, list[str]]  # the number of a line, and its cells
+Line = tuple[int, list[str]]  # the number of a line, and its cells
 
 
 def read_ignored(path: Path) -> frozenset[str]:
@@ -46,7 +46,7 @@ def is_ignored(server: str, ignored: frozenset[str]) -> bool:
     return bool(ignored) and not ignored.isdisjoint(names_of(server))
 
 
-def _rows(text: str, path: Path) -> Iterator[Row]:
+def _rows(text: str, path: Path) -> Iterator[Line]:
     """Line by line, so that no quote takes the servers of the next lines with it."""
     for number, line in enumerate(text.splitlines(), start=1):
         if not without_note(line):
@@ -61,7 +61,7 @@ def _rows(text: str, path: Path) -> Iterator[Row]:
         yield number, [cell.strip() for cell in cells]
 
 
-def _column(first: Row, path: Path) -> int:
+def _column(first: Line, path: Path) -> int:
     names = _names(first[1])
     if COLUMN in names:
         return names.index(COLUMN)

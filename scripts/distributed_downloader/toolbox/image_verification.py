@@ -1,8 +1,7 @@
 """Decodes every stored image, and checks its hash and its size; corrupted ones go.
 
-They are listed with the reason in `corrupted/<rank>.csv`, each once, and are fetched again by the
-next run.
-Decoders run in processes of their own, as in the download: one that crashes costs its image.
+They are listed with the reason in `corrupted/<rank>.csv`, each once, and the next run fetches them
+again. Decoders run in processes of their own, as in the download: one that crashes costs its image.
 """
 
 import csv
