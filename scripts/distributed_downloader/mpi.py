@@ -4,14 +4,20 @@ A blocking MPI wait burns a core, so everything here is asked without waiting an
 """
 
 import asyncio
+import faulthandler
+import os
 import signal
 from collections.abc import Iterator
+from importlib import metadata
 from typing import Any, Protocol
 
 from distributed_downloader.errors import LauncherError
 
 FIRST_POLL_S, POLL_S = 0.001, 0.05  # ranks often arrive together; else they wait long
+START_S = 300  # until all ranks are there, from the start of the first
 LEAVE_S = 60  # what MPI's own end may take
+OVER_TCP = {"MPIR_CVAR_CH4_NETMOD": "ofi", "FI_PROVIDER": "tcp"}  # for mpich
+CHOSEN_BY = frozenset({"MPI4PY_LIBMPI", "MPIR_CVAR_CH4_NETMOD", "MPICH_CH4_NETMOD"})
 _NEWS = 7  # the tag of messages between ranks
 
 
@@ -141,8 +147,12 @@ def open_world(ranks: int) -> World:
     """The world this process was started into; LauncherError if it is not `ranks` large.
 
     A launcher that does not match the MPI library silently starts copies of rank 0 of 1: without
-    this check each would do all the work.
+    this check each would do all the work. If not all ranks are there after `START_S`, this process
+    says where it waited, and ends as a failure: so the launcher ends the others, too.
     """
+    faulthandler.dump_traceback_later(START_S, exit=True)
+    if needs_short_addresses():
+        os.environ.update(OVER_TCP)
     from mpi4py import MPI  # noqa: PLC0415  importing it starts MPI: only ranks may
 
     world = MpiWorld(MPI.COMM_WORLD)
@@ -152,7 +162,28 @@ def open_world(ranks: int) -> World:
             "the MPI library of mpi4py do not match. Set `mpi` of rule download_images in the "
             "profile to the launcher of that library (mpich: mpiexec, or srun --mpi=pmi2)."
         )
+    asyncio.run(world.barrier())
+    faulthandler.cancel_dump_traceback_later()
     return world
+
+
+def needs_short_addresses() -> bool:
+    """Whether srun has started the mpich of the lock file, and nobody said what it talks over.
+
+    Its UCX gives every node's address as 4,096 bytes, most of them whatever lies behind it in
+    memory, and Slurm's pmi2 cuts lines at 1,024: depending on that, some starts failed, and some
+    waited for ever (pmodels/mpich issue 6924). Over OFI an address has 16 bytes.
+    """
+    is_said = not CHOSEN_BY.isdisjoint(os.environ)
+    return "SLURM_STEP_ID" in os.environ and not is_said and _is_installed("mpich")
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        metadata.distribution(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def leave_in_time(seconds: int = LEAVE_S) -> None:

@@ -1,5 +1,7 @@
-"""Ranks of a real MPI job: what they tell each other, and how they leave."""
+"""Ranks of a real MPI job: how they start, what they tell each other, and how they leave."""
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,14 +17,58 @@ world = open_world(int(sys.argv[1]))
 """
 
 
-def run_ranks(tmp_path, ranks, body):
+LATE = f"""
+import os, sys, threading
+sys.path.insert(0, {str(SCRIPTS)!r})
+from distributed_downloader import mpi
+mpi.START_S = 2
+if os.environ["PMI_RANK"] == "1":
+    threading.Event().wait(300)
+mpi.open_world(int(sys.argv[1]))
+"""
+LINE_OF_PMI2 = 1024  # bytes that Slurm's pmi2 reads of one
+
+
+def run_ranks(tmp_path, ranks, body, *, begin=BEGIN, words=(), **variables):
     script = tmp_path / "ranks.py"
-    script.write_text(BEGIN + body)
-    mpiexec = Path(sys.executable).parent / "mpiexec"
-    words = [str(mpiexec), "-n", str(ranks), sys.executable, "-m", "mpi4py", str(script)]
+    script.write_text(begin + body)
+    mpiexec = str(Path(sys.executable).parent / "mpiexec")
+    command = [mpiexec, *words, "-n", str(ranks), sys.executable, "-m", "mpi4py", str(script)]
     return subprocess.run(
-        [*words, str(ranks)], capture_output=True, text=True, timeout=60, check=False
+        [*command, str(ranks)],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
+
+
+def test_ranks_that_wait_for_one_in_vain_are_ended(tmp_path):
+    """MPI waits inside of its own start, where no Python runs."""
+    done = run_ranks(tmp_path, 2, "", begin=LATE)
+    assert done.returncode != 0
+    assert "Timeout (0:00:02)!" in done.stderr
+    assert "in open_world" in done.stderr
+
+
+def said_to_pmi(tmp_path, **variables):
+    """What ranks say to their launcher at the start, as if each were on a node of its own."""
+    alone = {"MPIR_CVAR_NOLOCAL": "1", "SLURM_STEP_ID": "0", **variables}
+    done = run_ranks(tmp_path, 3, "leave_in_time()", words=["-verbose"], **alone)
+    assert done.returncode == 0
+    return re.findall(r"cmd=put .*", done.stdout + done.stderr)
+
+
+def test_under_slurm_an_address_fits_into_a_line(tmp_path):
+    said = said_to_pmi(tmp_path)
+    assert len(said) == 3  # one of each node
+    assert max(map(len, said)) < LINE_OF_PMI2 / 4
+
+
+def test_what_the_user_says_ranks_shall_talk_over_holds(tmp_path):
+    said = said_to_pmi(tmp_path, MPIR_CVAR_CH4_NETMOD="ucx")
+    assert any("segments=" in line for line in said)  # an address that takes several lines
 
 
 @pytest.mark.parametrize("size", [10, 100_000])  # what goes at once, and what is asked for first

@@ -22,6 +22,7 @@ _ENDS = frozenset(
 _REFUSED = re.compile(r"The error message was '(?:sbatch: error: )?(.+?)'", re.DOTALL)
 _ENDED = re.compile(r"SLURM-job '(.+?)' failed.*?status is: '(.+?)'", re.DOTALL)
 _OURS = re.compile(r"^error: (.+)$", re.MULTILINE)
+_LATE = re.compile(r"^Timeout \((.+)\)!$", re.MULTILINE)  # faulthandler's word: see `open_world`
 
 Answer = Mapping[str, str]  # job -> what was said of it
 
@@ -91,5 +92,8 @@ def why_failed(message: str, log: str) -> str:
         return f"Slurm did not take the job: {' '.join(found[1].split())}."
     ended = _ENDED.search(message)
     how = f"Slurm job {ended[1]} ended as {ended[2]}" if ended else message.strip()
-    ours = _OURS.search(log)
-    return f"{how}: {ours[1]}" if ours else f"{how}."
+    if ours := _OURS.search(log):
+        return f"{how}: {ours[1]}"
+    if late := _LATE.search(log):
+        return f"{how}: {late[1]} after the first rank started, not all of them were there."
+    return f"{how}."

@@ -122,6 +122,12 @@ def test_a_new_job_is_looked_at_soon_whatever_runs_beside_it():
             "Slurm job 7 ended as TIMEOUT.",
         ),
         (
+            "SLURM-job '7' failed, SLURM status is: 'FAILED'. Detailed reason unavailable.",
+            "Timeout (0:05:00)!\nThread 0x1 (most recent call first):\n",
+            "Slurm job 7 ended as FAILED: 0:05:00 after the first rank started, not all of them "
+            "were there.",
+        ),
+        (
             "Job submission failed with exception: no",
             "",
             "Job submission failed with exception: no.",
