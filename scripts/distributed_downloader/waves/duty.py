@@ -30,11 +30,12 @@ from distributed_downloader.records import Row
 from distributed_downloader.settings import Settings
 from distributed_downloader.storage.parts import PartNames
 from distributed_downloader.storage.store import Store
+from distributed_downloader.waves.arrivals import OnOutcome
 from distributed_downloader.waves.group_queue import GroupQueue
 from distributed_downloader.waves.memories import load_memories, save_memories
-from distributed_downloader.waves.news import Stop
+from distributed_downloader.waves.news import Stop, Tally
 from distributed_downloader.waves.nodes import this_node
-from distributed_downloader.waves.rank import GRACE_S, OnOutcome, Rank, Tally
+from distributed_downloader.waves.rank import GRACE_S, Rank
 from distributed_downloader.waves.tries import Effort
 from distributed_downloader.waves.whereabouts import is_settled
 from distributed_downloader.wire.reach import connects

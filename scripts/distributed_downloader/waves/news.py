@@ -11,9 +11,23 @@ from dataclasses import dataclass
 
 from distributed_downloader.mpi import World
 from distributed_downloader.waves.progress import Progress
-from distributed_downloader.waves.rank import Tally
 
 ONLY_RESTING = "only servers that rest are left"  # no interruption: the wave's own end
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a rank has done so far: small enough to be sent to rank 0 every second."""
+
+    total: int = 0
+    settled: int = 0
+    spared: int = 0  # of the settled ones: nothing was learned of them, and no try counted
+    images: int = 0
+    errors: int = 0
+    bytes: int = 0
+    blocked: tuple[str, ...] = ()
+    rests_s: float = 0.0  # until it may ask again: 0 at work, infinite with nothing left to do
+    node: str = ""  # where it runs
 
 
 @dataclass(frozen=True, slots=True)

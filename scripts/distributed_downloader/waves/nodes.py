@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from distributed_downloader.waves.rank import Tally
+from distributed_downloader.waves.news import Tally
 
 PACE_S = 60.0  # over how long a pace is measured, at most
 _LOOK_S = 5.0

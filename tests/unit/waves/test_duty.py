@@ -19,7 +19,7 @@ from distributed_downloader.waves.memories import (
     read_audits,
     save_memories,
 )
-from distributed_downloader.waves.rank import Effort
+from distributed_downloader.waves.tries import Effort
 from distributed_downloader.waves.worklist import read_rows, rows_left
 from tests.unit.batches import partition
 from tests.unit.conftest import make_settings

@@ -6,8 +6,7 @@ from collections import defaultdict
 import pytest
 
 from distributed_downloader.waves import news as room
-from distributed_downloader.waves.news import News, Stop, are_resting, progress_of
-from distributed_downloader.waves.rank import Tally
+from distributed_downloader.waves.news import News, Stop, Tally, are_resting, progress_of
 
 
 class World:

@@ -2,8 +2,8 @@ import math
 
 import pytest
 
+from distributed_downloader.waves.news import Tally
 from distributed_downloader.waves.nodes import PACE_S, Watch, node_hours, should_end
-from distributed_downloader.waves.rank import Tally
 
 
 def test_a_node_is_idle_once_its_last_rank_has_nothing_to_do():

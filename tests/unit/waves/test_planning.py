@@ -14,12 +14,12 @@ from distributed_downloader.errors import ConfigError
 from distributed_downloader.paths import Batch
 from distributed_downloader.waves import planning
 from distributed_downloader.waves.memories import memory_file, save_memories
+from distributed_downloader.waves.orders import duty_of
 from distributed_downloader.waves.planning import (
     plan_next_wave,
     wait_for_turn,
     write_plan,
 )
-from distributed_downloader.waves.wave import duty_of
 from tests.unit.batches import elsewhere, partition, profile, store
 from tests.unit.conftest import make_settings
 

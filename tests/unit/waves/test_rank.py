@@ -14,8 +14,8 @@ from distributed_downloader.codec.images import encode
 from distributed_downloader.errors import StorageError
 from distributed_downloader.paths import Batch
 from distributed_downloader.records import ErrorClass, Failed, Redirected, Row, Try
+from distributed_downloader.waves import arrivals, tries
 from distributed_downloader.waves import rank as room
-from distributed_downloader.waves import tries
 from distributed_downloader.waves.group_queue import GroupQueue
 from distributed_downloader.waves.rank import Rank
 from distributed_downloader.waves.tries import Effort, next_try_s, weighed
@@ -51,7 +51,7 @@ class InThisThread:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(room, "Codec", InThisThread)
+    monkeypatch.setattr(arrivals, "Codec", InThisThread)
     monkeypatch.setattr(room, "LOOK_S", 0.002)
     monkeypatch.setattr(tries, "RETRY_FIRST_S", 0.001)
     monkeypatch.setattr(room, "GRACE_S", 0.05)
