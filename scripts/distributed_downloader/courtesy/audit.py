@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from distributed_downloader.courtesy.backoff import REFUSALS
 from distributed_downloader.courtesy.limiter import most_requests
 
 
@@ -53,6 +54,7 @@ class Tallies:
         """An answer came."""
         self.answers += 1
         self.images += status == 200
+        self.refusals += status in REFUSALS
         self.bytes += nbytes
         self.latency_sum_s += latency_s
 

@@ -2,7 +2,7 @@
 
 `turn` waits until all budgets allow a request and counts it; `leave`, once its connection stands,
 until it may go out; `heard` takes every answer and says what it means for the row. The decisions
-are in limiter, backoff, breaker and rates; here they meet. Inside runs a monotonic clock;
+are in limiter, door, allowance, lessons and breaker; here they meet. Inside runs a monotonic clock;
 wall-clock time is only for what goes to the disk.
 """
 
@@ -13,14 +13,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from distributed_downloader.courtesy import backoff, rates
+from distributed_downloader.courtesy import backoff
 from distributed_downloader.courtesy.allowance import Allowance, closed_for_s
-from distributed_downloader.courtesy.answers import Answered, Verdict, change_sentence
+from distributed_downloader.courtesy.answers import Answered, Verdict
 from distributed_downloader.courtesy.audit import Tallies
 from distributed_downloader.courtesy.breaker import Breakers
 from distributed_downloader.courtesy.budgets import Budget, stricter
 from distributed_downloader.courtesy.door import Door, doze
-from distributed_downloader.courtesy.headers import told_to_wait
+from distributed_downloader.courtesy.lessons import Lessons
 from distributed_downloader.courtesy.limiter import Limiter
 from distributed_downloader.courtesy.memory import Memory, merge_memories
 
@@ -44,14 +44,13 @@ class GroupPace:
         chance: Clock = random.random,
     ) -> None:
         self._budget = self._widest = budget
-        self._now, self._wall, self._chance = now, wall, chance
+        self._now, self._wall = now, wall
         memory = memory or Memory(budget.group)
         start = now()
-        self._state = memory.group_state(start, wall(), budget.backoff)
-        self._rates = rates.starting_rate(budget.rate, budget.min_rate, start, memory.learned)
-        self._turns = Limiter(self._rates.rate, self._burst, start, is_lenient=True)
+        self._lessons = Lessons(budget, memory, start, wall(), chance)
+        self._turns = Limiter(self.rate, self._burst, start, is_lenient=True)
         self._door = Door(budget.rate, budget.burst, now)
-        self._empty(max(start, self._state.blocked_until))
+        self._empty(max(start, self._blocked_until))
         self._mean_bytes_before = memory.mean_bytes
         used, owed = (memory.hour_bytes, memory.day_bytes), memory.owed(wall(), budget.bytes_per_s)
         self._allowance = Allowance(budget, used, start, owed)
@@ -77,11 +76,15 @@ class GroupPace:
     @property
     def rate(self) -> float:
         """Requests per second, as learned so far."""
-        return self._rates.rate
+        return self._lessons.rates.rate
 
     @property
     def _burst(self) -> int:
-        return self._budget.burst if self._rates.refused is None else 1
+        return self._budget.burst if self._lessons.rates.refused is None else 1
+
+    @property
+    def _blocked_until(self) -> float:
+        return self._lessons.state.blocked_until
 
     async def turn(self) -> None:
         """Wait until a request may be made ready, and count it. First come, first.
@@ -104,7 +107,7 @@ class GroupPace:
         return may_go
 
     def _is_stopped(self) -> bool:
-        is_blocked = max(self._state.blocked_until, self._cut_until) > self._now()
+        is_blocked = max(self._blocked_until, self._cut_until) > self._now()
         return is_blocked or closed_for_s(self._budget.hours, self._wall()) > 0
 
     def rest(self, until: float, seconds: float) -> None:
@@ -129,9 +132,9 @@ class GroupPace:
 
     def _blocks(self) -> list[tuple[float, str]]:
         expected = (self._under_way + 1) * max(self._mean_bytes, 1.0)
-        refused_s = max(0.0, self._state.blocked_until - self._now())
+        refused_s = max(0.0, self._blocked_until - self._now())
         return [
-            (refused_s, self._state.cause),
+            (refused_s, self._lessons.state.cause),
             (max(0.0, self._cut_until - self._now()), backoff.CUT_OFF),
             *self._allowance.closed(expected, self._wall()),
         ]
@@ -165,9 +168,8 @@ class GroupPace:
         if budget.bytes_and_hours != before.bytes_and_hours:
             used, now = self._allowance.used(self._wall()), self._now()
             self._allowance = Allowance(budget, used, now, self._allowance.owed(now))
-        if budget.rate < self._rates.limit:
-            self._rates = rates.limited(self._rates, budget.rate, self._now())
-        self._turns.set_rate(self._rates.rate, self._burst, self._now())
+        self._lessons.limit(budget.rate, self._now())
+        self._turns.set_rate(self.rate, self._burst, self._now())
         self._door.set_rate(budget.rate, budget.burst)
 
     def heard(self, answer: Answered, server: str = "") -> Verdict:
@@ -182,84 +184,31 @@ class GroupPace:
             self._witness, self._answered_at, self._silent_s = server, self._wall(), 0.0
         self._tallies.heard(answer.status or 0, answer.latency_s, answer.nbytes)
         self._allowance.received(answer.nbytes, now, self._wall())
-        before = (self._state.blocked_until, self._rates.rate)
-        costs_a_try = self._weigh(answer, now)
+        before = self._lessons.seen
+        costs_a_try = self._lessons.heard(answer, now, self._wall())
+        self._obey(*before, now)
         state = self._breakers.heard(answer, server, now, self._budget.backoff)
         return Verdict(
             costs_a_try=costs_a_try,
             blocked_for_s=self.blocked_for_s(),
             is_server_down=state.open_until > now,
             is_in_burst=state.failures > 1 or state.open_s > 0,
-            must_be_saved=self._is_stricter_than(*before),
-            sentence=self._change_since(*before),
+            must_be_saved=self._lessons.are_stricter_than(*before),
+            sentence=self._lessons.change_since(*before, now),
         )
 
-    def _weigh(self, answer: Answered, now: float) -> bool:
-        """Let the answer change block and rate; False if the row is not to blame for it."""
-        if answer.status in backoff.REFUSALS:
-            return self._refused(answer, answer.status, now)
-        self._answered(answer, now)
-        if (told := self._told(answer)) is not None:
-            limits = self._budget.backoff
-            self._block(backoff.told(self._state, *told, now, limits, self._chance()), now)
-        return True
-
-    def _refused(self, answer: Answered, status: int, now: float) -> bool:
-        self._tallies.refusals += 1
-        limits, before = self._budget.backoff, self._state
-        refusal = backoff.Refusal(
-            status=status,
-            sent=now - answer.latency_s,
-            retry_after_s=told[0] if (told := self._told(answer)) is not None else None,
-            is_above_proven=rates.is_above_proven(self._rates),
-        )
-        after = backoff.refused(before, refusal, now, limits, self._chance())
-        if backoff.is_in_block(before, refusal.sent):
-            self._block(after, now)
-            return False
-        self._set_rates(rates.refused(self._rates, refusal.sent, now), now)
-        self._block(after, now)
-        return not (status == 429 and backoff.is_rate_signal(before, refusal))
-
-    def _told(self, answer: Answered) -> tuple[float, str] | None:
-        """How long the server itself says to wait, and how it says so."""
-        max_s = self._budget.backoff.max_s
-        return told_to_wait(answer.status or 0, answer.headers, self._wall(), max_s)
-
-    def _answered(self, answer: Answered, now: float) -> None:
-        self._state = backoff.accepted(self._state, now - answer.latency_s)
-        if answer.status is not None and answer.status < 400 and answer.error_class is None:
-            self._set_rates(rates.succeeded(self._rates, answer.latency_s, now), now)
-        else:
-            is_error = answer.status is None or answer.status >= 500
-            self._set_rates(rates.answered(self._rates, is_error=is_error), now)
-
-    def _block(self, state: backoff.GroupState, now: float) -> None:
-        before, self._state = self._state, state
-        if state.blocked_until > before.blocked_until:
-            self._tallies.blocks += before.blocked_until <= now
-            self._empty(state.blocked_until)
-            self._rates = rates.resumed(self._rates, state.blocked_until)
-
-    def _set_rates(self, state: rates.RateState, now: float) -> None:
-        is_other = state.rate != self._rates.rate
-        self._rates = state
-        if is_other:
-            self._turns.set_rate(state.rate, self._burst, now)
-
-    def _is_stricter_than(self, blocked_until: float, rate: float) -> bool:
-        """A raised rate may be forgotten without harm: it is written down now and then."""
-        return self._state.blocked_until > blocked_until or self._rates.rate < rate
-
-    def _change_since(self, blocked_until: float, rate: float) -> str | None:
-        is_other = self._state.blocked_until != blocked_until
-        seconds = self._state.blocked_until - self._now() if is_other else None
-        block = None if seconds is None else (seconds, self._state.cause)
-        return change_sentence(self._budget.group, block, (rate, self._rates.rate))
+    def _obey(self, blocked_until: float, rate: float, now: float) -> None:
+        """Act on what is another by now than it was."""
+        if self.rate != rate:
+            self._turns.set_rate(self.rate, self._burst, now)
+        if self._blocked_until > blocked_until:
+            self._tallies.blocks += blocked_until <= now
+            self._empty(self._blocked_until)
 
     def memory(self) -> Memory:
         """What must outlive this process."""
-        now, wall, state, learned = self._now(), self._wall(), self._state, self._rates
+        now, wall = self._now(), self._wall()
+        state, learned = self._lessons.state, self._lessons.rates
         blocked_s, cause = max(block for block in self._blocks() if block[1] != backoff.CUT_OFF)
         cut_s = self._cut_until - now
         hour_bytes, day_bytes = self._allowance.used(wall)
@@ -289,14 +238,14 @@ class GroupPace:
 
     def audit(self, rank: int) -> dict[str, Any]:
         """The group's row of tables.LEARNED."""
-        memory = self.memory()
+        memory, learned = self.memory(), self._lessons.rates
         return {
             "group": memory.group,
             "rank": rank,
             "limit": self._widest.rate,
-            "rate": self._rates.rate,
-            "proven_rate": self._rates.proven,
-            "refused_rate": self._rates.refused,
+            "rate": learned.rate,
+            "proven_rate": learned.proven,
+            "refused_rate": learned.refused,
             "blocked_until": memory.blocked_until,
             "block_s": memory.block_s,
             "block_cause": memory.cause,
