@@ -6,9 +6,9 @@ A blocking MPI wait burns a core, so everything here is asked without waiting an
 import asyncio
 import faulthandler
 import os
+import re
 import signal
 from collections.abc import Iterator
-from importlib import metadata
 from typing import Any, Protocol
 
 from distributed_downloader.errors import LauncherError
@@ -17,7 +17,8 @@ FIRST_POLL_S, POLL_S = 0.001, 0.05  # ranks often arrive together; else they wai
 START_S = 300  # until all ranks are there, from the start of the first
 LEAVE_S = 60  # what MPI's own end may take
 OVER_TCP = {"MPIR_CVAR_CH4_NETMOD": "ofi", "FI_PROVIDER": "tcp"}  # for mpich
-CHOSEN_BY = frozenset({"MPI4PY_LIBMPI", "MPIR_CVAR_CH4_NETMOD", "MPICH_CH4_NETMOD"})
+CHOSEN_BY = frozenset({"MPIR_CVAR_CH4_NETMOD", "MPICH_CH4_NETMOD"})
+_UCX_OR_OFI = re.compile(r"^MPICH Device:\s+ch4:ucx[ ,]+ofi\b", re.MULTILINE)
 _NEWS = 7  # the tag of messages between ranks
 
 
@@ -151,11 +152,7 @@ def open_world(ranks: int) -> World:
     says where it waited, and ends as a failure: so the launcher ends the others, too.
     """
     faulthandler.dump_traceback_later(START_S, exit=True)
-    if needs_short_addresses():
-        os.environ.update(OVER_TCP)
-    from mpi4py import MPI  # noqa: PLC0415  importing it starts MPI: only ranks may
-
-    world = MpiWorld(MPI.COMM_WORLD)
+    world = MpiWorld(_start_mpi())
     if world.size != ranks:
         raise LauncherError(
             f"{ranks} ranks were asked for, but this one sees {world.size}: the MPI launcher and "
@@ -167,23 +164,28 @@ def open_world(ranks: int) -> World:
     return world
 
 
-def needs_short_addresses() -> bool:
-    """Whether srun has started the mpich of the lock file, and nobody said what it talks over.
+def _start_mpi() -> Any:
+    """Everybody's communicator. The library says what it is before it begins."""
+    import mpi4py  # noqa: PLC0415  only ranks may
 
-    Its UCX gives every node's address as 4,096 bytes, most of them whatever lies behind it in
+    mpi4py.rc.initialize, mpi4py.rc.finalize = False, True
+    from mpi4py import MPI  # noqa: PLC0415
+
+    if needs_short_addresses(MPI.Get_library_version()):
+        os.environ.update(OVER_TCP)
+    MPI.Init_thread()
+    return MPI.COMM_WORLD
+
+
+def needs_short_addresses(library: str) -> bool:
+    """Whether srun starts an mpich that has a choice, and nobody said what it shall talk over.
+
+    Over UCX it gives each node's address as 4,096 bytes, most of them whatever lies behind it in
     memory, and Slurm's pmi2 cuts lines at 1,024: depending on that, some starts failed, and some
     waited for ever (pmodels/mpich issue 6924). Over OFI an address has 16 bytes.
     """
-    is_said = not CHOSEN_BY.isdisjoint(os.environ)
-    return "SLURM_STEP_ID" in os.environ and not is_said and _is_installed("mpich")
-
-
-def _is_installed(distribution: str) -> bool:
-    try:
-        metadata.distribution(distribution)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
+    has_choice = _UCX_OR_OFI.search(library) is not None
+    return has_choice and "SLURM_STEP_ID" in os.environ and CHOSEN_BY.isdisjoint(os.environ)
 
 
 def leave_in_time(seconds: int = LEAVE_S) -> None:

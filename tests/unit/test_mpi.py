@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from distributed_downloader.mpi import CHOSEN_BY, needs_short_addresses
+
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 BEGIN = f"""
 import asyncio, sys, threading
@@ -69,6 +71,24 @@ def test_under_slurm_an_address_fits_into_a_line(tmp_path):
 def test_what_the_user_says_ranks_shall_talk_over_holds(tmp_path):
     said = said_to_pmi(tmp_path, MPIR_CVAR_CH4_NETMOD="ucx")
     assert any("segments=" in line for line in said)  # an address that takes several lines
+
+
+@pytest.mark.parametrize(
+    ("library", "variables", "needs"),
+    [
+        ("MPICH Version: 5.0.2\nMPICH Device:       ch4:ucx ofi\n", {"SLURM_STEP_ID": "0"}, True),
+        ("MPICH Version: 5.0.2\nMPICH Device:       ch4:ucx ofi\n", {}, False),
+        ("MPICH Version: 5.0.2\nMPICH Device:       ch4:ucx\n", {"SLURM_STEP_ID": "0"}, False),
+        ("MPICH Version: 5.0.2\nMPICH Device:       ch4:ofi\n", {"SLURM_STEP_ID": "0"}, False),
+        ("Open MPI v5.0.11, package: Open MPI", {"SLURM_STEP_ID": "0"}, False),
+    ],
+)
+def test_only_an_mpich_that_has_a_choice_is_given_one(monkeypatch, library, variables, needs):
+    for name in ("SLURM_STEP_ID", *CHOSEN_BY):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert needs_short_addresses(library) is needs
 
 
 @pytest.mark.parametrize("size", [10, 100_000])  # what goes at once, and what is asked for first
