@@ -152,15 +152,17 @@ def open_world(ranks: int) -> World:
     says where it waited, and ends as a failure: so the launcher ends the others, too.
     """
     faulthandler.dump_traceback_later(START_S, exit=True)
-    world = MpiWorld(_start_mpi())
-    if world.size != ranks:
-        raise LauncherError(
-            f"{ranks} ranks were asked for, but this one sees {world.size}: the MPI launcher and "
-            "the MPI library of mpi4py do not match. Set `mpi` of rule download_images in the "
-            "profile to the launcher of that library (mpich: mpiexec, or srun --mpi=pmi2)."
-        )
-    asyncio.run(world.barrier())
-    faulthandler.cancel_dump_traceback_later()
+    try:
+        world = MpiWorld(_start_mpi())
+        if world.size != ranks:
+            raise LauncherError(
+                f"{ranks} ranks were asked for, but this one sees {world.size}: the MPI launcher "
+                "and the MPI library of mpi4py do not match. Set `mpi` of rule download_images in "
+                "the profile to the launcher of that library (mpich: mpiexec, or srun --mpi=pmi2)."
+            )
+        asyncio.run(world.barrier())
+    finally:
+        faulthandler.cancel_dump_traceback_later()
     return world
 
 
@@ -173,7 +175,8 @@ def _start_mpi() -> Any:
 
     if needs_short_addresses(MPI.Get_library_version()):
         os.environ.update(OVER_TCP)
-    MPI.Init_thread()
+    if not MPI.Is_initialized():  # by a wave before, in the same process
+        MPI.Init_thread()
     return MPI.COMM_WORLD
 
 
