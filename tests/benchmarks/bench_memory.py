@@ -40,15 +40,16 @@ FAILED = Failed(ErrorClass.NOT_FOUND, 404, "the server says that there is none",
 CHILD = """
 import sys
 from distributed_downloader.running.begin import settings_for
+from distributed_downloader.paths import Batch
 from distributed_downloader.waves import nodes, wave, worklist
 import json
 settings = settings_for(json.loads(sys.argv[1]))
 rows = int(sys.argv[2])
 loaded = nodes.peak_mb()
-left = worklist.rows_left(wave.Batch("images.example.org", 0), settings)
+left = worklist.rows_left(Batch("images.example.org", 0), settings)
 looked = nodes.peak_mb()
 del left
-wave.settle_batches(settings, {wave.Batch("images.example.org", 0): rows}, lambda: None)
+wave.settle_batches(settings, {Batch("images.example.org", 0): rows}, lambda: None)
 print(loaded, looked, nodes.peak_mb())
 """
 
