@@ -2,12 +2,21 @@
 
 import polars as pl
 
+from distributed_downloader.courtesy.audit import over_budget
 from distributed_downloader.courtesy.ownership import owner_of_unplanned
 from distributed_downloader.fleet.judge import exceeds, times_by
 from distributed_downloader.fleet.plan import HostPlan, Special, Trick
 
 NODES = 122
 WINDOWS_S = (0.5, 1.0, 2.0, 5.0)
+
+
+def assert_polite(workflow, times, rate: float) -> None:
+    """Exactly by the clocks of ranks; in servers' logs a busy machine's wire may bunch a few."""
+    learned = pl.read_parquet(workflow.paths.schedules / "*" / "learned.parquet")
+    assert learned["peak_10s"].max() > 1
+    assert not [said for row in learned.iter_rows(named=True) if (said := over_budget(row))]
+    assert not exceeds(times, rate, burst=1 + 0.1 * rate, windows=WINDOWS_S)
 
 
 def test_122_names_of_one_archive_share_one_budget(start_fleet, new_workflow):
@@ -35,7 +44,7 @@ def test_122_names_of_one_archive_share_one_budget(start_fleet, new_workflow):
     assert log.filter(pl.col("path") == "/robots.txt")["host"].is_unique().all()
     (times,) = times_by(log, "group").values()
     assert len(times) == 2 * NODES
-    assert not exceeds(times, 20, 1, windows=WINDOWS_S)
+    assert_polite(workflow, times, rate=20)
 
 
 def test_names_at_one_address_share_one_budget_and_a_new_one_waits_for_the_next_plan(
@@ -67,8 +76,8 @@ def test_names_at_one_address_share_one_budget_and_a_new_one_waits_for_the_next_
     assert set(first["group"]) == {shared, apart}
     second = pl.read_parquet(workflow.paths.wave(1) / "schedule.parquet")
     assert set(second["group"]) == {shared}
-    for address, times in times_by(fleet.accesses(), "address").items():
-        assert not exceeds(times, 6, 1, windows=WINDOWS_S), address
+    for times in times_by(fleet.accesses(), "address").values():
+        assert_polite(workflow, times, rate=6)
 
 
 def test_a_robots_txt_that_another_rank_may_ask_is_read_in_the_next_wave_and_obeyed(
