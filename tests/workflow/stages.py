@@ -21,6 +21,7 @@ from distributed_downloader.waves.due import first_wave, next_wave_is_due
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 TIMEOUT_S = 60
+MPI_LEAVES = Path("/dev/shm/mpich_shm_{:x}_0")  # 1 MB, of a process that MPI did not see end
 IMPORTED_ONCE = [
     "__main__",  # else each play would import pytest
     "distributed_downloader.lists.partition",
@@ -54,6 +55,7 @@ class Stages:
             process.kill()
             process.join()
             raise TimeoutError(f"{stages} did not end")
+        MPI_LEAVES.with_name(MPI_LEAVES.name.format(process.pid)).unlink(missing_ok=True)
         code = process.exitcode
         process.close()
         assert code is not None
