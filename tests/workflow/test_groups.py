@@ -12,11 +12,11 @@ WINDOWS_S = (0.5, 1.0, 2.0, 5.0)
 
 
 def assert_polite(workflow, times, rate: float) -> None:
-    """Exactly by the clocks of ranks; in servers' logs a busy machine's wire may bunch a few."""
+    """By the clocks of ranks, and by the servers' logs: no window has more than one over."""
     learned = pl.read_parquet(workflow.paths.schedules / "*" / "learned.parquet")
     assert learned["peak_10s"].max() > 1
     assert not [said for row in learned.iter_rows(named=True) if (said := over_budget(row))]
-    assert not exceeds(times, rate, burst=1 + 0.1 * rate, windows=WINDOWS_S)
+    assert not exceeds(times, rate, burst=1, windows=WINDOWS_S)
 
 
 def test_122_names_of_one_archive_share_one_budget(start_fleet, new_workflow):
@@ -35,7 +35,7 @@ def test_122_names_of_one_archive_share_one_budget(start_fleet, new_workflow):
     workflow = new_workflow(
         fleet,
         fleet.urls(),
-        downloader_parameters={"default_rate_limit": 20, "batch_size": 100},
+        downloader_parameters={"default_rate_limit": 10, "batch_size": 100},
         profile={"samples": 0},
     )
     workflow.finish()
@@ -44,7 +44,7 @@ def test_122_names_of_one_archive_share_one_budget(start_fleet, new_workflow):
     assert log.filter(pl.col("path") == "/robots.txt")["host"].is_unique().all()
     (times,) = times_by(log, "group").values()
     assert len(times) == 2 * NODES
-    assert_polite(workflow, times, rate=20)
+    assert_polite(workflow, times, rate=10)  # so slow that a busy wire shows nothing
 
 
 def test_names_at_one_address_share_one_budget_and_a_new_one_waits_for_the_next_plan(
